@@ -1,0 +1,242 @@
+-- Ordering and the doorbell: how readers of the outbox miss nothing although writers never wait for one another.
+--
+-- Ids come from a sequence and rows become visible at commit, so a reader that goes on from the highest id it saw would skip
+-- a lower id that commits later. Therefore:
+--
+--   A writer, once per transaction and BEFORE its first nextval, takes a SHARED transaction-level advisory lock whose key
+--   carries K, the sequence's last_value at that moment. Every id it takes is greater than K. Shared locks do not conflict:
+--   no writer waits for another. The lock goes at the end of the transaction, after its rows have become visible.
+--
+--   A reader takes, in this order and each with a snapshot of its own,
+--     1. L := last_value of the sequence
+--     2. M := the smallest K among the locks held now
+--     3. the rows up to the horizon, least(L, M).
+--
+-- An id at or below L was taken before step 1, so its transaction held its lock by then with K < id. At step 2 it either
+-- still holds it, then M < id and the id lies above the horizon; or it has ended, and step 3 sees its rows if it committed.
+-- An id that was rolled back never appears and holds nothing up.
+--
+-- The doorbell: NOTIFY takes a cluster-wide lock over the commit's disk flush, so writers ring only if somebody sleeps.
+-- A sleeping relay holds the doorbell key SHARED, on its session; a writer tries it EXCLUSIVE without waiting and NOTIFYs
+-- only when that fails. The writer marks itself in flight before it tries; the relay takes the key, then looks for writers
+-- in flight, then reads once more before it sleeps. So either the writer sees the sleeper or the sleeper sees the writer.
+--
+-- Advisory keys, by their top 16 bits: 21335 in-flight writers (K in the lower 48), 21336 the doorbell, 21337 house-keeping.
+
+-- A function rather than a setting, so that no writer can change it; replace it to change the limit.
+create function outbox_max_event_bytes() returns integer language sql immutable parallel safe return 16384;
+comment on function outbox_max_event_bytes() is
+  'Largest payload in bytes; a larger one is replaced by {"oversize":true,"bytes":n}. CREATE OR REPLACE it to change the limit.';
+
+create function outbox_append(topic text, type text, data json) returns bigint
+language plpgsql volatile security definer set search_path from current as $$
+#variable_conflict use_variable
+declare
+  mark text := current_setting('settlewire.in_flight', true);
+  k bigint;
+  id bigint;
+  body text := data::text;
+begin
+  -- The mark only says which lock to take: it is taken again by every append (again costs no shared memory access), so a
+  -- forged mark is no way round it. What counts is that the lock is held before nextval and that K < id.
+  if mark ~ '^[0-9]{1,15}$' then
+    k := mark::bigint;
+    perform pg_advisory_xact_lock_shared((21335::bigint << 48) | k);
+    id := nextval('outbox_id_seq');
+  end if;
+
+  if id is null or id <= k then
+    k := greatest(coalesce(pg_sequence_last_value('outbox_id_seq'), 0), 0);
+    perform pg_advisory_xact_lock_shared((21335::bigint << 48) | k);
+    perform set_config('settlewire.in_flight', k::text, true);
+    -- An event that was delivered must survive a crash, or its id would be given out again for another one.
+    if current_setting('synchronous_commit') = 'off' then
+      perform set_config('synchronous_commit', 'local', true);
+    end if;
+    -- Try and release are one expression: between two statements a cancelled writer would keep the lock.
+    if not (case when pg_try_advisory_lock(21336::bigint << 48) then pg_advisory_unlock(21336::bigint << 48) else false end) then
+      perform pg_notify('outbox', '');
+    end if;
+    id := nextval('outbox_id_seq');
+  end if;
+
+  if octet_length(body) > outbox_max_event_bytes() then
+    data := format('{"oversize":true,"bytes":%s}', octet_length(body))::json;
+  elsif body ~ '[\r\n]' then
+    -- Outside strings JSON may hold line breaks, an SSE data line may not; inside strings they are escaped already.
+    data := translate(body, E'\r\n', '  ')::json;
+  end if;
+  insert into outbox (id, topic, type, data, txid, created_at)
+  values (id, topic, type, data, pg_current_xact_id(), clock_timestamp());
+  return id;
+end
+$$;
+comment on function outbox_append(text, text, json) is
+  'Internal: appends an event and returns its id. For trigger functions that run at commit; from then until the transaction ends it holds back every reader''s horizon. People use outbox_publish().';
+
+-- Steps 1 and 2. `in_flight` comes from the same look at the lock table as the horizon: a writer that ends between two looks
+-- would hide its row from the read and itself from the question.
+create function outbox_bound(out horizon bigint, out in_flight boolean)
+language plpgsql volatile set search_path from current as $$
+declare
+  l bigint;
+  m bigint;
+begin
+  if pg_is_in_recovery() then
+    raise exception 'a standby has no horizon: its writers are not in its lock table'
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Read the outbox on the primary.';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the outbox can be read in order only under read committed, not under %', current_setting('transaction_isolation')
+      using errcode = 'active_sql_transaction', hint = 'Each of its steps needs a snapshot of its own.';
+  end if;
+  l := coalesce(pg_sequence_last_value('outbox_id_seq'), -1);
+  select min(((x.classid::bigint & 65535) << 32) | x.objid::bigint) into m
+    from pg_locks x
+   where x.locktype = 'advisory' and x.objsubid = 1 and x.classid::bigint >> 16 = 21335
+     and x.database = (select d.oid from pg_database d where d.datname = current_database());
+  horizon := least(l, m);
+  in_flight := m is not null;
+end
+$$;
+comment on function outbox_bound() is 'Internal: the horizon, and whether a writer was in flight, from one look at the lock table.';
+
+create function outbox_horizon() returns bigint
+language plpgsql volatile set search_path from current as $$
+begin
+  return (select b.horizon from outbox_bound() b);
+end
+$$;
+comment on function outbox_horizon() is
+  'The id up to which nothing can still appear. To read rows up to it, call it in an EARLIER statement than the read: in one statement both share a snapshot and rows are lost. outbox_read() does it right.';
+
+-- The smallest cursor from which a replay is still exact.
+create function outbox_oldest() returns bigint
+language sql volatile set search_path from current as $$
+  select greatest(m.first_id, m.dropped_through) from outbox_meta m
+$$;
+comment on function outbox_oldest() is 'The oldest cursor from which every later event can still be read.';
+
+-- The relay's read: rows up to the horizon, then one last row without id that tells what the read saw. In that row `horizon`
+-- is the bound, `in_flight` whether a writer was in flight (its ring may have come too early: read again soon), and `oldest`
+-- and `epoch` are read after the rows, so that a partition dropped meanwhile shows as oldest > after.
+create function outbox_read_batch(after bigint, max integer)
+returns table (id bigint, topic text, type text, data text, txid xid8, created_at timestamptz,
+               horizon bigint, in_flight boolean, oldest bigint, epoch uuid)
+language plpgsql volatile set search_path from current as $$
+#variable_conflict use_column
+declare
+  bound record;
+begin
+  select * into bound from outbox_bound();
+  return query
+    select o.id, o.topic, o.type, o.data::text, o.txid, o.created_at, null::bigint, null::boolean, null::bigint, null::uuid
+      from outbox o
+     where o.id > after and o.id <= bound.horizon
+     order by o.id
+     limit max;
+  return query
+    select null::bigint, null::text, null::text, null::text, null::xid8, null::timestamptz,
+           bound.horizon, bound.in_flight, outbox_oldest(), m.epoch
+      from outbox_meta m;
+end
+$$;
+comment on function outbox_read_batch(bigint, integer) is
+  'Internal: what outbox_read() returns, then one row without id that carries horizon, in_flight, oldest and epoch.';
+
+create function outbox_read(after bigint, max integer default 100)
+returns table (id bigint, topic text, type text, data text, txid xid8, created_at timestamptz)
+language plpgsql volatile set search_path from current as $$
+#variable_conflict use_column
+declare
+  oldest bigint;
+begin
+  return query select b.id, b.topic, b.type, b.data, b.txid, b.created_at from outbox_read_batch(after, max) b where b.id is not null;
+  oldest := outbox_oldest();
+  if after < oldest then
+    raise exception 'the outbox no longer holds every event after %', after
+      using errcode = 'no_data_found', hint = format('Take the state again, then read on from %s or later.', oldest);
+  end if;
+end
+$$;
+comment on function outbox_read(bigint, integer) is
+  'The next events after a cursor, in order, none skipped: read on from the id of the last row you got. Needs read committed and the primary.';
+
+-- A cursor is always the id of a row that was read (or the start of the epoch), never a bare horizon: after a crash the
+-- sequence may give out again an id that only a rolled-back transaction had.
+create function outbox_head() returns bigint
+language plpgsql volatile set search_path from current as $$
+declare
+  h bigint := outbox_horizon();
+  last_id bigint;
+begin
+  select o.id into last_id from outbox o where o.id <= h order by o.id desc limit 1;
+  return greatest(last_id, outbox_oldest());
+end
+$$;
+comment on function outbox_head() is 'The cursor of a reader that starts now: the id of the last row at or below the horizon.';
+
+-- A page of events of some topics (null: of all) with after < id <= through, for a subscriber that lags. `through` must be the id
+-- of a row that a relay has read: everything up to it is settled, so no horizon is needed and a replica will do. Ends with one row
+-- without id: `reached` is the cursor up to which the page is complete, `oldest` is read after the rows (see outbox_read_batch).
+create function outbox_replay(topics text[], after bigint, through bigint, max_events integer, max_bytes integer)
+returns table (id bigint, topic text, type text, data text, created_at timestamptz, reached bigint, oldest bigint)
+language plpgsql volatile set search_path from current as $$
+#variable_conflict use_column
+declare
+  events integer := 0;
+  bytes bigint := 0;
+begin
+  reached := null;
+  for id, topic, type, data, created_at in
+    select p.* from (
+      select o.id, o.topic, o.type, o.data::text, o.created_at
+        from outbox o
+       where topics is null and o.id > after and o.id <= through
+       order by o.id limit max_events) p
+    union all
+    select p.* from (
+      select o.*
+        from unnest(topics) t(topic),
+             lateral (select o.id, o.topic, o.type, o.data::text, o.created_at
+                        from outbox o
+                       where o.topic = t.topic and o.id > after and o.id <= through
+                       order by o.id limit max_events) o
+       order by o.id limit max_events) p
+  loop
+    events := events + 1;
+    bytes := bytes + octet_length(data);
+    return next;
+    reached := id;
+    exit when bytes >= max_bytes;
+  end loop;
+  if events < max_events and bytes < max_bytes then
+    reached := through;
+  end if;
+  id := null; topic := null; type := null; data := null; created_at := null;
+  oldest := outbox_oldest();
+  return next;
+end
+$$;
+comment on function outbox_replay(text[], bigint, bigint, integer, integer) is
+  'Internal: a page of past events for one subscriber, then one row without id that says up to which cursor the page is complete.';
+
+create view outbox_inflight as
+select x.pid, a.usename, a.application_name, a.client_addr, a.state, a.xact_start as since,
+       ((x.classid::bigint & 65535) << 32) | x.objid::bigint as horizon
+  from pg_locks x left join pg_stat_activity a on a.pid = x.pid
+ where x.locktype = 'advisory' and x.objsubid = 1 and x.classid::bigint >> 16 = 21335
+   and x.database = (select d.oid from pg_database d where d.datname = current_database());
+comment on view outbox_inflight is 'Transactions that may still commit events. While one is here, no reader goes past its horizon.';
+comment on column outbox_inflight.pid is 'Backend; pg_cancel_backend(pid) or pg_terminate_backend(pid) lets go. Null: a prepared transaction.';
+comment on column outbox_inflight.usename is 'Role of the writer.';
+comment on column outbox_inflight.application_name is 'application_name of the writer.';
+comment on column outbox_inflight.client_addr is 'Address of the writer.';
+comment on column outbox_inflight.state is 'What it does now; idle in transaction is the one to worry about.';
+comment on column outbox_inflight.since is 'When its transaction began.';
+comment on column outbox_inflight.horizon is 'Readers get nothing above this id until it ends.';
+
+revoke all on function outbox_max_event_bytes(), outbox_append(text, text, json), outbox_bound(), outbox_horizon(), outbox_oldest(),
+  outbox_read_batch(bigint, integer), outbox_read(bigint, integer), outbox_head(),
+  outbox_replay(text[], bigint, bigint, integer, integer) from public;
+revoke all on outbox_inflight from public;

@@ -1,0 +1,82 @@
+-- Epochs, and the views for people.
+
+-- After a restore or a promotion ids may be given out a second time. A new epoch moves the sequence far past every id that can
+-- have been given out, and first_id with it, so that every older cursor is recognised by its number alone.
+create function outbox_new_epoch() returns uuid
+language plpgsql volatile set search_path from current as $$
+declare
+  start_id bigint;
+  opened uuid := gen_random_uuid();
+begin
+  perform from outbox_meta for update;
+  start_id := setval('outbox_id_seq', coalesce(pg_sequence_last_value('outbox_id_seq'), 0) + 1000000000);
+  update outbox_meta m
+     set epoch = opened, first_id = start_id,
+         system_identifier = (select s.system_identifier from pg_control_system() s),
+         timeline = (select c.timeline_id from pg_control_checkpoint() c);
+  return opened;
+end
+$$;
+comment on function outbox_new_epoch() is
+  'Begins a new history of ids: call it after restoring a backup in place. Every client gets a reset and takes the state again.';
+
+create function outbox_follow_epoch() returns uuid
+language plpgsql volatile set search_path from current as $$
+begin
+  if exists (select from outbox_meta m, pg_control_system() s, pg_control_checkpoint() c
+              where m.system_identifier <> s.system_identifier or m.timeline <> c.timeline_id) then
+    perform from outbox_meta for update;
+    -- Another instance may have opened it while this one waited.
+    if exists (select from outbox_meta m, pg_control_system() s, pg_control_checkpoint() c
+                where m.system_identifier <> s.system_identifier or m.timeline <> c.timeline_id) then
+      return outbox_new_epoch();
+    end if;
+  end if;
+  return (select m.epoch from outbox_meta m);
+end
+$$;
+comment on function outbox_follow_epoch() is
+  'Internal: opens a new epoch if this cluster or its timeline is not the one on which the current epoch began; returns the epoch.';
+
+create view outbox_recent as
+select o.id, o.created_at, o.topic, o.type, o.data from outbox o order by o.id desc limit 100;
+comment on view outbox_recent is 'The last 100 events, newest first.';
+comment on column outbox_recent.id is 'As in outbox.';
+comment on column outbox_recent.created_at is 'As in outbox.';
+comment on column outbox_recent.topic is 'As in outbox.';
+comment on column outbox_recent.type is 'As in outbox.';
+comment on column outbox_recent.data is 'As in outbox.';
+
+create view outbox_stats as
+select c.relname::text as partition, b.from_id, b.to_id, first_row.id as oldest_id, first_row.created_at as oldest,
+       last_row.id as newest_id, last_row.created_at as newest, rate.events_last_minute,
+       pg_total_relation_size(c.oid) as bytes
+  from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid,
+       lateral (select substring(pg_get_expr(c.relpartbound, c.oid) from $re$FROM \('(\d+)'\)$re$)::bigint as from_id,
+                       substring(pg_get_expr(c.relpartbound, c.oid) from $re$TO \('(\d+)'\)$re$)::bigint as to_id) b
+       left join lateral (select o.id, o.created_at from outbox o
+                           where o.tableoid = c.oid and o.id >= coalesce(b.from_id, 0) and o.id < coalesce(b.to_id, 281474976710656)
+                           order by o.id limit 1) first_row on true
+       left join lateral (select o.id, o.created_at from outbox o
+                           where o.tableoid = c.oid and o.id >= coalesce(b.from_id, 0) and o.id < coalesce(b.to_id, 281474976710656)
+                           order by o.id desc limit 1) last_row on true
+       left join lateral (select count(*) as events_last_minute
+                            from (select o.created_at from outbox o
+                                   where o.tableoid = c.oid and o.id > last_row.id - 100000 and o.id <= last_row.id) o
+                           where o.created_at > clock_timestamp() - interval '1 minute') rate on true
+ where i.inhparent = 'outbox'::regclass
+ order by b.from_id nulls last;
+comment on view outbox_stats is 'A line per partition: what it spans, holds and weighs, and how many events it took in the last minute.';
+comment on column outbox_stats.partition is 'Table name of the partition.';
+comment on column outbox_stats.from_id is 'First id it may hold; null for the default partition.';
+comment on column outbox_stats.to_id is 'First id it may no longer hold; null for the default partition.';
+comment on column outbox_stats.oldest_id is 'Smallest id in it.';
+comment on column outbox_stats.oldest is 'When that was appended.';
+comment on column outbox_stats.newest_id is 'Highest id in it.';
+comment on column outbox_stats.newest is 'When that was appended.';
+comment on column outbox_stats.events_last_minute is 'Events of the last minute among its newest 100,000 ids.';
+comment on column outbox_stats.bytes is 'Size on disk with its indexes.';
+
+revoke all on function outbox_new_epoch(), outbox_follow_epoch() from public;
+revoke all on outbox_recent, outbox_stats from public;
