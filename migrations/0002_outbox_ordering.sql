@@ -181,35 +181,41 @@ comment on function outbox_head() is 'The cursor of a reader that starts now: th
 -- without id: `reached` is the cursor up to which the page is complete, `oldest` is read after the rows (see outbox_read_batch).
 create function outbox_replay(topics text[], after bigint, through bigint, max_events integer, max_bytes integer)
 returns table (id bigint, topic text, type text, data text, created_at timestamptz, reached bigint, oldest bigint)
-language plpgsql volatile set search_path from current as $$
+language plpgsql volatile set search_path from current
+-- A page is short and its index is known: the row comparison below can only use (topic, id), whatever the statistics say.
+set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
+  page refcursor;
   events integer := 0;
   bytes bigint := 0;
 begin
-  reached := null;
-  for id, topic, type, data, created_at in
-    select p.* from (
+  if topics is null then
+    open page for
       select o.id, o.topic, o.type, o.data::text, o.created_at
         from outbox o
-       where topics is null and o.id > after and o.id <= through
-       order by o.id limit max_events) p
-    union all
-    select p.* from (
+       where o.id > after and o.id <= through
+       order by o.id limit max_events;
+  else
+    open page for
       select o.*
         from unnest(topics) t(topic),
              lateral (select o.id, o.topic, o.type, o.data::text, o.created_at
                         from outbox o
-                       where o.topic = t.topic and o.id > after and o.id <= through
-                       order by o.id limit max_events) o
-       order by o.id limit max_events) p
+                       where (o.topic, o.id) > (t.topic, after) and (o.topic, o.id) <= (t.topic, through)
+                       order by o.topic, o.id limit max_events) o
+       order by o.id limit max_events;
+  end if;
   loop
+    fetch page into id, topic, type, data, created_at;
+    exit when not found;
     events := events + 1;
     bytes := bytes + octet_length(data);
     return next;
     reached := id;
     exit when bytes >= max_bytes;
   end loop;
+  close page;
   if events < max_events and bytes < max_bytes then
     reached := through;
   end if;
