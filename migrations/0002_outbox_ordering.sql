@@ -183,7 +183,7 @@ create function outbox_replay(topics text[], after bigint, through bigint, max_e
 returns table (id bigint, topic text, type text, data text, created_at timestamptz, reached bigint, oldest bigint)
 language plpgsql volatile set search_path from current
 -- A page is short and its index is known: the row comparison below can only use (topic, id), whatever the statistics say.
-set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan as $$
+set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan set jit = off as $$
 #variable_conflict use_column
 declare
   page refcursor;
