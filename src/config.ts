@@ -1,0 +1,247 @@
+import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
+
+/** A key that access tokens may be signed with; `kid` is null for the one that tokens without a `kid` are checked with. */
+export interface JwtSecret {
+  readonly kid: string | null;
+  readonly secret: string;
+}
+
+type Settings = z.output<typeof settings>;
+
+export type Config = DeepReadonly<Omit<Settings, 'jwtSecret' | 'jwtSecrets' | 'host' | 'demo'>> & {
+  /** No DATABASE_URL: the service runs a Postgres of its own in `dataDir`. */
+  readonly embedded: boolean;
+  readonly host: string;
+  readonly demo: boolean;
+  readonly jwtSecrets: readonly JwtSecret[];
+};
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  constructor(readonly mistakes: readonly string[]) {
+    super(mistakes.join('\n'));
+  }
+}
+
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const MINIMUM_SECRET_BYTES = 32;
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+// A variable that is set but empty (`PORT= npm start`, a blank line in an env file) counts as not set.
+const variable = z
+  .string()
+  .optional()
+  .transform((text) => {
+    const trimmed = text?.trim();
+    return trimmed ? trimmed : undefined;
+  });
+
+/** A variable of its own grammar: `parse` returns what the text means, or throws an error that says what is allowed. */
+function parsed<T>(parse: (text: string) => T, fallback: T) {
+  return variable.transform((text, context): T => {
+    if (text === undefined) return fallback;
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  });
+}
+
+function between(low: number, high: number, fallback: number, unit: string, pattern: RegExp, kind: string) {
+  return parsed((text) => {
+    const number = pattern.test(text) ? Number(text) : Number.NaN;
+    if (number >= low && number <= high) return number;
+    throw new Error(`${JSON.stringify(text)} is not ${kind} from ${low} to ${high}${unit && ` (${unit})`}`);
+  }, fallback);
+}
+
+const whole = (low: number, high: number, fallback: number, unit = '') =>
+  between(low, high, fallback, unit, /^\d{1,15}$/, 'a whole number');
+const seconds = (low: number, high: number, fallback: number) =>
+  between(low, high, fallback, 'seconds', /^\d{1,9}(\.\d{1,3})?$/, 'a number');
+
+function choice<const T extends string>(values: readonly T[], fallback: T) {
+  return parsed<T>((text) => {
+    const value = values.find((candidate) => candidate === text);
+    if (value === undefined) throw new Error(`${JSON.stringify(text)} is not one of ${values.join(', ')}`);
+    return value;
+  }, fallback);
+}
+
+const textOrNull = parsed<string | null>((text) => text, null);
+
+const flag = parsed<boolean | null>((text) => {
+  if (/^(true|1|yes|on)$/i.test(text)) return true;
+  if (/^(false|0|no|off)$/i.test(text)) return false;
+  throw new Error(`${JSON.stringify(text)} is not true or false`);
+}, null);
+
+function list(text: string): string[] {
+  return text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+}
+
+// The value is never repeated in the message: it holds a password.
+const databaseUrl = parsed<string | null>((text) => {
+  if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
+  throw new Error('is not a Postgres URL such as postgres://user:password@host:5432/database');
+}, null);
+
+function strongSecret(secret: string, what: string): string {
+  const bytes = Buffer.byteLength(secret);
+  if (bytes >= MINIMUM_SECRET_BYTES) return secret;
+  throw new Error(
+    `${what} has ${bytes} bytes and needs ${MINIMUM_SECRET_BYTES} or more: openssl rand -base64 48`,
+  );
+}
+
+const secret = parsed<string | null>((text) => strongSecret(text, 'the secret'), null);
+
+const secretsByKid = parsed<JwtSecret[]>((text) => {
+  const keys = list(text).map((pair, index) => {
+    const [, kid, value] = /^([^=\s]+)=(.+)$/.exec(pair) ?? [];
+    if (kid === undefined || value === undefined)
+      throw new Error(`key ${index + 1} is not of the form kid=secret`);
+    return { kid, secret: strongSecret(value, `the secret of ${JSON.stringify(kid)}`) };
+  });
+  const twice = keys.find((key, index) => keys.findIndex((other) => other.kid === key.kid) !== index);
+  if (twice) throw new Error(`has the kid ${JSON.stringify(twice.kid)} more than once`);
+  return keys;
+}, []);
+
+const origins = parsed<string[]>((text) => {
+  const items = list(text);
+  for (const item of items) {
+    if (!/^https?:/.test(item) || !URL.canParse(item) || new URL(item).origin !== item)
+      throw new Error(
+        `${JSON.stringify(item)} is not an origin such as https://app.example.com (no path, no *, lower case)`,
+      );
+  }
+  return items;
+}, []);
+
+/** How many proxies, or which, stand in front: what Express calls `trust proxy`. */
+const trustProxy = parsed<false | number | string[]>((text) => {
+  if (/^\d{1,2}$/.test(text)) return Number(text);
+  if (text === 'false') return false;
+  const items = list(text);
+  // `true` would believe whatever address a client claims, and with it every limit that goes by address.
+  if (
+    items.every((item) =>
+      /^(loopback|linklocal|uniquelocal|[0-9a-f.:]*[.:][0-9a-f.:]*(\/\d{1,3})?)$/i.test(item),
+    )
+  )
+    return items;
+  throw new Error(
+    `${JSON.stringify(text)} is not false, a number of proxies, or a list of addresses, subnets, loopback, linklocal, uniquelocal`,
+  );
+}, false);
+
+const settings = z.object({
+  databaseUrl,
+  listenDatabaseUrl: databaseUrl,
+  dataDir: parsed((text) => text, '.data'),
+  host: textOrNull,
+  port: whole(0, 65_535, 8080),
+  adminHost: parsed((text) => text, '127.0.0.1'),
+  adminPort: whole(0, 65_535, 9090),
+  jwtSecret: secret,
+  jwtSecrets: secretsByKid,
+  jwtIssuer: textOrNull,
+  jwtAudience: textOrNull,
+  signingSecret: secret,
+  corsOrigins: origins,
+  trustProxy,
+  retentionHours: whole(1, 87_600, 168, 'hours'),
+  logLevel: choice(LOG_LEVELS, 'info'),
+  demo: flag,
+  migrate: choice(['all', 'outbox', 'off'], 'all'),
+  maxConnections: whole(1, 1_000_000, 10_000),
+  maxConnectionsPerActor: whole(1, 1_000_000, 20),
+  maxTopicsPerConnection: whole(1, 10_000, 100),
+  maxConnectionAgeSeconds: seconds(1, 604_800, 3600),
+  subscriberBufferBytes: whole(16_384, 1_073_741_824, 262_144, 'bytes'),
+  stallSeconds: seconds(0.1, 3600, 10),
+  heartbeatSeconds: seconds(0.1, 300, 15),
+  drainSeconds: seconds(0, 600, 5),
+  replayWindowEvents: whole(0, 10_000_000, 20_000, 'events'),
+  replayWindowBytes: whole(0, 17_179_869_184, 33_554_432, 'bytes'),
+  replayConcurrency: whole(1, 1000, 4),
+  replayPageEvents: whole(1, 100_000, 500, 'events'),
+  relayBatchEvents: whole(1, 100_000, 1000, 'events'),
+  pollIntervalMs: whole(1, 10_000, 5, 'milliseconds'),
+  safetyPollMs: whole(10, 600_000, 5000, 'milliseconds'),
+  stallAlertSeconds: seconds(0.1, 86_400, 30),
+  /** Base of the jittered time after which a client reconnects. */
+  retryMs: whole(1, 600_000, 2000, 'milliseconds'),
+  databasePoolSize: whole(1, 1000, 8),
+});
+
+/**
+ * Reads the configuration from environment variables (maxConnections is MAX_CONNECTIONS, and so on); unknown ones are
+ * ignored. Without DATABASE_URL and without a key, `makeSecret` makes one that lives as long as the process.
+ * @throws ConfigError with one line per mistake; secrets and passwords are never in it.
+ */
+export function parseConfig(
+  environment: Environment = process.env,
+  makeSecret: () => string = () => randomBytes(48).toString('base64url'),
+): Config {
+  const input = Object.fromEntries(
+    Object.keys(settings.shape).map((key) => [key, environment[variableName(key)]] as const),
+  );
+  const result = settings.safeParse(input);
+  if (!result.success) {
+    throw new ConfigError(
+      result.error.issues.map((issue) => `${variableName(String(issue.path[0]))}: ${issue.message}`),
+    );
+  }
+  const { jwtSecret, ...values } = result.data;
+  const embedded = values.databaseUrl === null;
+  const jwtSecrets = [
+    ...(jwtSecret === null ? [] : [{ kid: null, secret: jwtSecret }]),
+    ...values.jwtSecrets,
+  ];
+  const mistakes = contradictions(values, jwtSecrets);
+  if (mistakes.length > 0) throw new ConfigError(mistakes);
+  if (jwtSecrets.length === 0) jwtSecrets.push({ kid: null, secret: makeSecret() });
+  return deepFreeze({
+    ...values,
+    embedded,
+    jwtSecrets,
+    host: values.host ?? (embedded ? '127.0.0.1' : '0.0.0.0'),
+    demo: values.demo ?? embedded,
+    listenDatabaseUrl: values.listenDatabaseUrl ?? values.databaseUrl,
+  });
+}
+
+function contradictions(values: Omit<Settings, 'jwtSecret'>, keys: readonly JwtSecret[]): string[] {
+  const mistakes: string[] = [];
+  if (values.databaseUrl !== null && keys.length === 0)
+    mistakes.push(
+      'JWT_SECRET: is not set; with DATABASE_URL one of JWT_SECRET and JWT_SECRETS (kid=secret,…) is needed',
+    );
+  if (values.databaseUrl === null && values.listenDatabaseUrl !== null)
+    mistakes.push(
+      'LISTEN_DATABASE_URL: is set without DATABASE_URL; set both, or neither for the embedded Postgres',
+    );
+  if (values.port !== 0 && values.port === values.adminPort)
+    mistakes.push(`ADMIN_PORT: ${values.adminPort} is PORT as well; they must differ`);
+  return mistakes;
+}
+
+function variableName(key: string): string {
+  return key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value))
+    if (typeof inner === 'object' && inner !== null) deepFreeze(inner);
+  return Object.freeze(value);
+}

@@ -1,0 +1,173 @@
+import { expect } from 'chai';
+import { ConfigError, parseConfig } from '../src/config.ts';
+
+const DATABASE_URL = 'postgres://app:hunter2@db.example.com/app';
+const JWT_SECRET = 'k'.repeat(32);
+
+function mistakesOf(environment: Record<string, string>): readonly string[] {
+  try {
+    parseConfig(environment);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.mistakes;
+    throw error;
+  }
+  return [];
+}
+
+describe('configuration', () => {
+  it('runs embedded on loopback, with the demo and a made key, when nothing is set', () => {
+    const config = parseConfig({}, () => 'made');
+    expect(config).to.include({
+      embedded: true,
+      databaseUrl: null,
+      listenDatabaseUrl: null,
+      dataDir: '.data',
+      host: '127.0.0.1',
+      port: 8080,
+      adminHost: '127.0.0.1',
+      adminPort: 9090,
+      demo: true,
+      migrate: 'all',
+      trustProxy: false,
+      signingSecret: null,
+      replayWindowBytes: 32 * 1024 * 1024,
+      subscriberBufferBytes: 256 * 1024,
+    });
+    expect(config.jwtSecrets).to.deep.equal([{ kid: null, secret: 'made' }]);
+  });
+
+  it('makes a different key for each start', () => {
+    const [first, second] = [parseConfig({}), parseConfig({})].map((config) => config.jwtSecrets[0]?.secret);
+    expect(first).to.be.a('string').with.length.at.least(32);
+    expect(first).not.to.equal(second);
+  });
+
+  it('takes a database with its key, binds to every address and plays no demo', () => {
+    const config = parseConfig({ DATABASE_URL, JWT_SECRET });
+    expect(config).to.include({
+      embedded: false,
+      databaseUrl: DATABASE_URL,
+      listenDatabaseUrl: DATABASE_URL,
+      host: '0.0.0.0',
+      demo: false,
+    });
+    expect(config.jwtSecrets).to.deep.equal([{ kid: null, secret: JWT_SECRET }]);
+  });
+
+  it('refuses a database without a key', () => {
+    expect(mistakesOf({ DATABASE_URL })).to.have.length(1);
+    expect(mistakesOf({ DATABASE_URL })[0]).to.match(/^JWT_SECRET: is not set/);
+  });
+
+  it('reads keys by kid beside the one without', () => {
+    const config = parseConfig({
+      DATABASE_URL,
+      JWT_SECRET,
+      JWT_SECRETS: `a=${'x'.repeat(32)}, b=${'y='.repeat(20)}`,
+    });
+    expect(config.jwtSecrets).to.deep.equal([
+      { kid: null, secret: JWT_SECRET },
+      { kid: 'a', secret: 'x'.repeat(32) },
+      { kid: 'b', secret: 'y='.repeat(20) },
+    ]);
+  });
+
+  it('names every mistake on a line of its own: the variable, what is wrong, what is allowed', () => {
+    const mistakes = mistakesOf({
+      PORT: '80a',
+      LOG_LEVEL: 'loud',
+      DEMO: 'maybe',
+      MIGRATE: 'some',
+      HEARTBEAT_SECONDS: '-1',
+      CORS_ORIGINS: 'https://app.example.com/path',
+      TRUST_PROXY: 'true',
+    });
+    expect(mistakes).to.deep.equal([
+      'PORT: "80a" is not a whole number from 0 to 65535',
+      'CORS_ORIGINS: "https://app.example.com/path" is not an origin such as https://app.example.com (no path, no *, lower case)',
+      'TRUST_PROXY: "true" is not false, a number of proxies, or a list of addresses, subnets, loopback, linklocal, uniquelocal',
+      'LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error, fatal, silent',
+      'DEMO: "maybe" is not true or false',
+      'MIGRATE: "some" is not one of all, outbox, off',
+      'HEARTBEAT_SECONDS: "-1" is not a number from 0.1 to 300 (seconds)',
+    ]);
+    expect(() => parseConfig({ PORT: 'x', DEMO: 'y' })).to.throw(ConfigError, /^PORT: .*\nDEMO: .*$/);
+  });
+
+  const refused: [string, Record<string, string>, RegExp][] = [
+    [
+      'a database URL of another kind',
+      { DATABASE_URL: 'mysql://u:hunter2@h/d', JWT_SECRET },
+      /^DATABASE_URL: is not a Postgres URL/,
+    ],
+    ['a short secret', { JWT_SECRET: 'hunter2' }, /^JWT_SECRET: the secret has 7 bytes and needs 32/],
+    [
+      'a short secret among several',
+      { JWT_SECRETS: 'a=hunter2' },
+      /^JWT_SECRETS: the secret of "a" has 7 bytes/,
+    ],
+    ['a key without a kid', { JWT_SECRETS: 'hunter2' }, /^JWT_SECRETS: key 1 is not of the form kid=secret/],
+    [
+      'a kid that comes twice',
+      { JWT_SECRETS: `a=${JWT_SECRET},a=${JWT_SECRET}` },
+      /^JWT_SECRETS: has the kid "a" more than once/,
+    ],
+    ['a short signing secret', { SIGNING_SECRET: 'hunter2' }, /^SIGNING_SECRET: the secret has 7 bytes/],
+    [
+      'a listen URL alone',
+      { LISTEN_DATABASE_URL: DATABASE_URL },
+      /^LISTEN_DATABASE_URL: is set without DATABASE_URL/,
+    ],
+    ['one port for both', { PORT: '9090' }, /^ADMIN_PORT: 9090 is PORT as well/],
+    ['any origin', { CORS_ORIGINS: '*' }, /^CORS_ORIGINS: "\*" is not an origin/],
+    [
+      'a fraction where a whole number is meant',
+      { MAX_CONNECTIONS: '1.5' },
+      /^MAX_CONNECTIONS: "1.5" is not a whole number/,
+    ],
+    [
+      'a number out of bounds',
+      { RELAY_BATCH_EVENTS: '0' },
+      /^RELAY_BATCH_EVENTS: "0" is not a whole number from 1/,
+    ],
+  ];
+  for (const [what, environment, line] of refused) {
+    it(`refuses ${what} and keeps secrets out of the message`, () => {
+      const mistakes = mistakesOf(environment);
+      expect(mistakes).to.have.length(1);
+      expect(mistakes[0]).to.match(line).and.not.contain('hunter2');
+    });
+  }
+
+  it('takes lists, flags, fractions of a second and hops', () => {
+    const config = parseConfig({
+      CORS_ORIGINS: 'https://a.example, http://localhost:3000 ,',
+      TRUST_PROXY: '1',
+      DEMO: 'off',
+      DRAIN_SECONDS: '0.25',
+      PORT: '0',
+      ADMIN_PORT: '0',
+    });
+    expect(config.corsOrigins).to.deep.equal(['https://a.example', 'http://localhost:3000']);
+    expect(config).to.include({ trustProxy: 1, demo: false, drainSeconds: 0.25, port: 0 });
+    expect(parseConfig({ TRUST_PROXY: 'loopback, 10.0.0.0/8' }).trustProxy).to.deep.equal([
+      'loopback',
+      '10.0.0.0/8',
+    ]);
+    expect(parseConfig({ TRUST_PROXY: 'false', DEMO: 'true' })).to.include({ trustProxy: false, demo: true });
+  });
+
+  it('takes an empty variable as not set and ignores those it does not know', () => {
+    expect(parseConfig({ PORT: ' ', DATABASE_URL: '', PORTS: 'x' })).to.include({
+      port: 8080,
+      embedded: true,
+    });
+  });
+
+  it('cannot be changed afterwards, however deep', () => {
+    const config = parseConfig({ JWT_SECRET, CORS_ORIGINS: 'https://a.example' });
+    expect(() => Object.assign(config, { port: 1 })).to.throw(TypeError);
+    expect(() => Object.assign(config.corsOrigins, ['x'])).to.throw(TypeError);
+    expect(() => Object.assign(config.jwtSecrets[0] ?? {}, { secret: 'x' })).to.throw(TypeError);
+  });
+});
