@@ -118,11 +118,11 @@ $$;
 comment on function outbox_oldest() is 'The oldest cursor from which every later event can still be read.';
 
 -- The relay's read: rows up to the horizon, then one last row without id that tells what the read saw. In that row `horizon`
--- is the bound, `in_flight` whether a writer was in flight (its ring may have come too early: read again soon), and `oldest`
--- and `epoch` are read after the rows, so that a partition dropped meanwhile shows as oldest > after.
+-- is the bound, `in_flight` whether a writer was in flight (its ring may have come too early: read again soon), and `oldest`,
+-- `first_id` and `epoch` are read after the rows, so that a partition dropped meanwhile shows as oldest > after.
 create function outbox_read_batch(after bigint, max integer)
 returns table (id bigint, topic text, type text, data text, txid xid8, created_at timestamptz,
-               horizon bigint, in_flight boolean, oldest bigint, epoch uuid)
+               horizon bigint, in_flight boolean, oldest bigint, first_id bigint, epoch uuid)
 language plpgsql volatile set search_path from current as $$
 #variable_conflict use_column
 declare
@@ -130,19 +130,19 @@ declare
 begin
   select * into bound from outbox_bound();
   return query
-    select o.id, o.topic, o.type, o.data::text, o.txid, o.created_at, null::bigint, null::boolean, null::bigint, null::uuid
+    select o.id, o.topic, o.type, o.data::text, o.txid, o.created_at, null::bigint, null::boolean, null::bigint, null::bigint, null::uuid
       from outbox o
      where o.id > after and o.id <= bound.horizon
      order by o.id
      limit max;
   return query
     select null::bigint, null::text, null::text, null::text, null::xid8, null::timestamptz,
-           bound.horizon, bound.in_flight, outbox_oldest(), m.epoch
+           bound.horizon, bound.in_flight, outbox_oldest(), m.first_id, m.epoch
       from outbox_meta m;
 end
 $$;
 comment on function outbox_read_batch(bigint, integer) is
-  'Internal: what outbox_read() returns, then one row without id that carries horizon, in_flight, oldest and epoch.';
+  'Internal: what outbox_read() returns, then one row without id that carries horizon, in_flight, oldest, first_id and epoch.';
 
 create function outbox_read(after bigint, max integer default 100)
 returns table (id bigint, topic text, type text, data text, txid xid8, created_at timestamptz)

@@ -1,0 +1,112 @@
+import type { OutboxEvent } from '../outbox/event.ts';
+import type { History } from '../outbox/reader.ts';
+import { encodeEvent } from '../sse/frame.ts';
+import { ReplayWindow } from './replay-window.ts';
+import { SharedBytes } from './shared-bytes.ts';
+import type { Subscriber } from './subscriber.ts';
+
+/**
+ * Topic → subscribers, in one process. The relay gives it every event once and in order; it hands the same bytes to every
+ * live subscriber of the topic, one write per subscriber and batch.
+ */
+export class Hub {
+  readonly #windowLimits: { maxEvents: number; maxBytes: number };
+  readonly #byTopic = new Map<string, Set<Subscriber>>();
+  readonly #ofAll = new Set<Subscriber>();
+  readonly #subscribers = new Set<Subscriber>();
+  #window: ReplayWindow;
+  #cursor = 0;
+  #history: History = { epoch: '', firstId: 0, oldest: 0 };
+
+  /** @param windowLimits bounds of the replay window, in events and bytes */
+  constructor(windowLimits: { maxEvents: number; maxBytes: number }) {
+    this.#windowLimits = windowLimits;
+    this.#window = new ReplayWindow(0, windowLimits);
+  }
+
+  /** The id of the last event that the relay has read. */
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  get history(): History {
+    return this.#history;
+  }
+
+  get window(): ReplayWindow {
+    return this.#window;
+  }
+
+  get subscribers(): ReadonlySet<Subscriber> {
+    return this.#subscribers;
+  }
+
+  get topicCount(): number {
+    return this.#byTopic.size;
+  }
+
+  /**
+   * Begins at a cursor, or begins anew where the relay could not go on from its own. Then every subscriber is sent away: it
+   * comes back with its own cursor, has its access looked up in the new history, and is told of the gap.
+   */
+  begin(cursor: number, history: History): void {
+    this.#cursor = cursor;
+    this.#history = history;
+    this.#window = new ReplayWindow(cursor, this.#windowLimits);
+    for (const subscriber of [...this.#subscribers]) subscriber.end('unavailable');
+  }
+
+  /** Retention went on: older cursors can no longer be replayed. */
+  setHistory(history: History): void {
+    this.#history = history;
+  }
+
+  /** Hands on a batch: events after the hub's cursor, in order, none missing. */
+  dispatch(events: readonly OutboxEvent[]): void {
+    const nothing = new SharedBytes();
+    const touched: Subscriber[] = [];
+    for (const event of events) {
+      const frame = encodeEvent(event);
+      this.#window.push(frame);
+      for (const group of [this.#byTopic.get(frame.topic), this.#ofAll]) {
+        if (group === undefined) continue;
+        for (const subscriber of group) if (subscriber.offer(frame, nothing)) touched.push(subscriber);
+      }
+    }
+    // The cursor moves before the writes: a subscriber that turns from live to replaying in its write looks for events up to here.
+    this.#cursor = events.at(-1)?.id ?? this.#cursor;
+    for (const subscriber of touched) subscriber.flush();
+  }
+
+  add(subscriber: Subscriber): void {
+    this.#subscribers.add(subscriber);
+    const { heard } = subscriber;
+    if (heard === 'all') this.#ofAll.add(subscriber);
+    else for (const topic of heard) this.#hear(subscriber, topic);
+  }
+
+  remove(subscriber: Subscriber): void {
+    if (!this.#subscribers.delete(subscriber)) return;
+    const { heard } = subscriber;
+    if (heard === 'all') this.#ofAll.delete(subscriber);
+    else for (const topic of heard) this.#unhear(subscriber, topic);
+  }
+
+  /** A subscriber's access to a topic has changed: indexes it anew. */
+  accessChanged(subscriber: Subscriber, topic: string): void {
+    if (!this.#subscribers.has(subscriber) || subscriber.heard === 'all') return;
+    if (subscriber.heard.has(topic)) this.#hear(subscriber, topic);
+    else this.#unhear(subscriber, topic);
+  }
+
+  #hear(subscriber: Subscriber, topic: string): void {
+    const group = this.#byTopic.get(topic);
+    if (group === undefined) this.#byTopic.set(topic, new Set([subscriber]));
+    else group.add(subscriber);
+  }
+
+  #unhear(subscriber: Subscriber, topic: string): void {
+    const group = this.#byTopic.get(topic);
+    if (group?.delete(subscriber) && group.size === 0) this.#byTopic.delete(topic);
+  }
+}

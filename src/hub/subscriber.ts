@@ -1,0 +1,242 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Page } from '../outbox/reader.ts';
+import { caughtUpFrame, cursorFrame, disconnectFrame, encodeEvent, type Frame, HEARTBEAT } from '../sse/frame.ts';
+import type { DisconnectReason } from './disconnect-reason.ts';
+import type { Hub } from './hub.ts';
+import type { SharedBytes } from './shared-bytes.ts';
+import type { Subscription } from './subscription.ts';
+
+/*
+ * From replay to live, without a seam.
+ *
+ * A subscriber has a cursor: it has been given every event of its topics up to there. It is in one of two states.
+ *
+ *   replaying  It takes frames after its cursor, from the hub's window or from the database, a page at a time, each when its socket
+ *              has drained. Live events pass it by; they are in the window or the database, at or below the hub's cursor.
+ *   live       Its cursor and the hub's mean the same; it takes every frame that the hub offers.
+ *
+ * It turns live when it finds its cursor at the hub's, in the same turn of the event loop: the hub dispatches within one turn, so
+ * no event falls between. It turns back to replaying when a frame does not fit its socket's buffer; that frame and all after it
+ * are replayed. So memory per subscriber is bounded, nothing is skipped, and a slow socket sets its own pace.
+ *
+ * A client that was with another instance may come with a cursor ahead of this hub's: it is live at once, and frames at or below
+ * its cursor are not for it.
+ */
+
+/** Where the bytes go. */
+export interface Sink {
+  /** Bytes written that the kernel has not taken yet. */
+  readonly buffered: number;
+  write(bytes: Buffer): void;
+  /** Resolves when more may be written, or when the sink has closed. */
+  drained(): Promise<void>;
+  /** Writes the last bytes and closes. */
+  end(bytes: Buffer): void;
+}
+
+/** Reads a page of the past from the database; see `readPage`. */
+export type Replay = (topics: readonly string[] | 'all', after: number, through: number) => Promise<Page>;
+
+export interface SubscriberOptions {
+  readonly hub: Hub;
+  readonly sink: Sink;
+  readonly subscription: Subscription;
+  /** The id of the last event that the client has. */
+  readonly cursor: number;
+  readonly replay: Replay;
+  /** Most bytes that may wait for the socket. */
+  readonly bufferBytes: number;
+  /** A jittered time in milliseconds after which a client that was disconnected should come back. */
+  readonly retryMs: () => number;
+  /** The replay failed; the subscriber is disconnected as `unavailable`. */
+  readonly onReplayError: (error: unknown) => void;
+}
+
+/** Most frames of the window looked at in one turn of the event loop. */
+const WINDOW_SLICE = 2000;
+
+/** One SSE connection, as the hub sees it. */
+export class Subscriber {
+  readonly #options: SubscriberOptions;
+  #cursor: number;
+  /** The last id that the client was sent. */
+  #sentId: number;
+  #state: 'replaying' | 'live' | 'ended' = 'replaying';
+  #caughtUp = false;
+  #catchingUp = false;
+  /** What the current batch holds for this subscriber, and how many bytes of it still fit. */
+  #pending: SharedBytes | undefined;
+  #room = 0;
+  #endReason: DisconnectReason | undefined;
+
+  constructor(options: SubscriberOptions) {
+    this.#options = options;
+    this.#cursor = options.cursor;
+    this.#sentId = options.cursor;
+  }
+
+  /** The topics that the hub must offer. */
+  get heard(): ReadonlySet<string> | 'all' {
+    return this.#options.subscription.heard;
+  }
+
+  get state(): 'replaying' | 'live' | 'ended' {
+    return this.#state;
+  }
+
+  /** Joins the hub and begins to replay. */
+  start(): void {
+    this.#options.hub.add(this);
+    void this.#catchUp();
+  }
+
+  /**
+   * Takes a frame of the batch that is being dispatched.
+   * @param nothing the batch's common beginning
+   * @returns whether this is the subscriber's first frame of the batch, so that it must be flushed
+   */
+  offer(frame: Frame, nothing: SharedBytes): boolean {
+    if (this.#state !== 'live' || frame.id <= this.#cursor) return false;
+    const first = this.#pending === undefined;
+    if (this.#pending === undefined) {
+      this.#pending = nothing;
+      this.#room = this.#options.bufferBytes - this.#options.sink.buffered;
+    }
+    if (this.#pending.length + frame.bytes.length > this.#room) {
+      this.#state = 'replaying';
+      this.#cursor = frame.id - 1;
+      return first;
+    }
+    this.#cursor = frame.id;
+    if (this.#take(frame)) this.#pending = this.#pending.follow(frame);
+    return first;
+  }
+
+  /** Writes what the batch held, in one write. */
+  flush(): void {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    if (this.#state === 'ended') return;
+    if (pending !== undefined && pending.length > 0) this.#options.sink.write(pending.bytes());
+    if (this.#endReason !== undefined) this.end(this.#endReason);
+    else if (this.#state === 'replaying') void this.#catchUp();
+  }
+
+  /** Keeps the connection alive and a quiet client's cursor close to the head. To be called every heartbeat interval. */
+  heartbeat(): void {
+    const { sink, hub } = this.#options;
+    if (this.#state === 'ended' || sink.buffered > 0) return;
+    if (this.#state === 'live' && hub.cursor > this.#sentId) {
+      this.#sentId = hub.cursor;
+      sink.write(cursorFrame(hub.cursor));
+    } else {
+      sink.write(HEARTBEAT);
+    }
+  }
+
+  /** Ends the stream and tells the client why. */
+  end(reason: DisconnectReason): void {
+    if (this.#state === 'ended') return;
+    this.closed();
+    this.#options.sink.end(disconnectFrame(reason, this.#options.retryMs()));
+  }
+
+  /** The connection has gone: leaves the hub. */
+  closed(): void {
+    this.#state = 'ended';
+    this.#options.hub.remove(this);
+  }
+
+  async #catchUp(): Promise<void> {
+    if (this.#catchingUp) return;
+    this.#catchingUp = true;
+    try {
+      while (await this.#catchUpStep()) await setImmediate();
+    } catch (error) {
+      this.#options.onReplayError(error);
+      this.end('unavailable');
+    } finally {
+      this.#catchingUp = false;
+    }
+  }
+
+  /** @returns whether there is more to replay */
+  async #catchUpStep(): Promise<boolean> {
+    const { hub, sink, replay } = this.#options;
+    await sink.drained();
+    if (this.#state !== 'replaying') return false;
+    const after = this.#cursor;
+    const through = hub.cursor;
+    if (after >= through) {
+      this.#goLive();
+      return false;
+    }
+    const frames = hub.window.after(after, WINDOW_SLICE);
+    if (frames !== undefined) {
+      this.#replayFrames(frames, frames.length < WINDOW_SLICE ? through : undefined);
+      return true;
+    }
+    const asked = this.heard === 'all' ? undefined : new Set(this.heard);
+    const page = await replay(asked === undefined ? 'all' : [...asked], after, through);
+    if (this.#state !== 'replaying') return false;
+    // Retention has passed the cursor: the client is told so when it comes back, with its access looked up anew.
+    if (page.oldest > after) {
+      this.end('unavailable');
+      return false;
+    }
+    this.#replayFrames(page.events.map(encodeEvent), page.reached, asked);
+    return true;
+  }
+
+  /**
+   * Gives the client past frames in one write.
+   * @param reached if all frames are used the cursor moves here; undefined: to the last frame
+   * @param asked the topics that were read; undefined: every topic
+   */
+  #replayFrames(frames: readonly Frame[], reached?: number, asked?: ReadonlySet<string>): void {
+    const { sink, bufferBytes } = this.#options;
+    const { heard } = this;
+    const parts: Buffer[] = [];
+    let size = 0;
+    let complete = true;
+    for (const frame of frames) {
+      this.#cursor = frame.id;
+      if (heard !== 'all' && !heard.has(frame.topic)) continue;
+      if (this.#take(frame)) {
+        parts.push(frame.bytes);
+        size += frame.bytes.length;
+      }
+      // A topic gained here was not asked for: the rest of the page lacks it.
+      const gained = asked !== undefined && frame.access?.kind === 'granted' && !asked.has(frame.access.topic);
+      if (this.#endReason !== undefined || gained || size >= bufferBytes / 2) {
+        complete = !gained && frame === frames.at(-1);
+        break;
+      }
+    }
+    if (complete && reached !== undefined) this.#cursor = reached;
+    if (size > 0) sink.write(Buffer.concat(parts, size));
+    if (this.#endReason !== undefined) this.end(this.#endReason);
+  }
+
+  /** Applies a frame to the subscription; returns whether the client gets it. */
+  #take(frame: Frame): boolean {
+    const { subscription, hub } = this.#options;
+    const effect = subscription.apply(frame);
+    if (frame.access !== undefined) hub.accessChanged(this, frame.access.topic);
+    if (effect === 'end-session') this.#endReason = 'session_revoked';
+    if (effect === 'deliver-and-end' || effect === 'skip-and-end') this.#endReason = 'access_revoked';
+    // Nothing after this frame: flush() or the replay ends the stream once it is written.
+    if (this.#endReason !== undefined) this.#state = 'replaying';
+    const wanted = effect === 'deliver' || effect === 'deliver-and-end';
+    if (wanted) this.#sentId = frame.id;
+    return wanted;
+  }
+
+  #goLive(): void {
+    this.#state = 'live';
+    if (this.#caughtUp) return;
+    this.#caughtUp = true;
+    this.#sentId = this.#cursor;
+    this.#options.sink.write(caughtUpFrame(this.#cursor));
+  }
+}

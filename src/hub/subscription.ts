@@ -1,0 +1,71 @@
+import type { Frame } from '../sse/frame.ts';
+
+/** What a subscriber may ask to be told of. */
+export interface Request {
+  /** `feed`: everything the actor may see, growing and shrinking; `named`: the topics asked for; `all`: every topic (administrators). */
+  readonly mode: 'feed' | 'named' | 'all';
+  /** The topics that the actor may see at the start cursor: of the feed, or of those named. */
+  readonly topics: Iterable<string>;
+  /** The topics asked for by name; a grant adds only these. */
+  readonly named?: Iterable<string>;
+  /** The actor's own topics (`user:`, `wallet:`): their `access:*` events are heard, though perhaps not delivered. */
+  readonly own: readonly string[];
+}
+
+/** What a frame does to a subscription. */
+export type Effect = 'deliver' | 'skip' | 'deliver-and-end' | 'skip-and-end' | 'end-session';
+
+/**
+ * Which topics one subscriber gets, at its cursor. Access changes are events like others and are applied at their place in
+ * the order, live or replayed: nothing after a revocation is delivered, and nothing before a grant.
+ */
+export class Subscription {
+  readonly #mode: Request['mode'];
+  readonly #topics: Set<string>;
+  readonly #named: ReadonlySet<string>;
+  readonly #own: readonly string[];
+  readonly #heard: Set<string>;
+
+  constructor({ mode, topics, named = [], own }: Request) {
+    this.#mode = mode;
+    this.#topics = new Set(topics);
+    this.#named = new Set(named);
+    this.#own = own;
+    this.#heard = new Set([...this.#topics, ...own]);
+  }
+
+  /** Topics whose frames must reach {@link apply}: those delivered and the actor's own. `all` for every topic. */
+  get heard(): ReadonlySet<string> | 'all' {
+    return this.#mode === 'all' ? 'all' : this.#heard;
+  }
+
+  /** At most `max` of the topics delivered. */
+  list(max: number): string[] {
+    return this.#mode === 'all' ? ['*'] : [...this.#topics].slice(0, max);
+  }
+
+  /** What to do with a frame of a heard topic; applies it if it changes access. Call it once per frame, in order. */
+  apply(frame: Frame): Effect {
+    const wanted = this.#mode === 'all' || this.#topics.has(frame.topic);
+    if (frame.access !== undefined && this.#own.includes(frame.topic)) {
+      const { kind, topic } = frame.access;
+      if (kind === 'granted') this.#grant(topic);
+      else if (topic === frame.topic) return 'end-session';
+      else if (this.#revoke(topic)) return wanted ? 'deliver-and-end' : 'skip-and-end';
+    }
+    return wanted ? 'deliver' : 'skip';
+  }
+
+  #grant(topic: string): void {
+    if (this.#mode === 'named' && !this.#named.has(topic)) return;
+    this.#topics.add(topic);
+    this.#heard.add(topic);
+  }
+
+  /** @returns whether the last topic that was asked for by name has gone */
+  #revoke(topic: string): boolean {
+    if (!this.#topics.delete(topic)) return false;
+    if (!this.#own.includes(topic)) this.#heard.delete(topic);
+    return this.#mode === 'named' && this.#topics.size === 0;
+  }
+}

@@ -1,0 +1,114 @@
+import type { QueryArrayConfig, QueryArrayResult } from 'pg';
+import type { OutboxEvent } from './event.ts';
+
+/** What the reader needs of a pg Client or Pool. */
+export interface Queryable {
+  query(config: QueryArrayConfig): Promise<QueryArrayResult>;
+}
+
+/** What one read of the relay saw. */
+export interface Batch {
+  readonly events: OutboxEvent[];
+  /** When the last event was appended, in milliseconds since 1970 by the database's clock; undefined if there is none. */
+  readonly appendedAt: number | undefined;
+  /** No id at or below it can still appear. Only a bound: never a cursor. */
+  readonly horizon: number;
+  /** A writer was in flight: a ring may have come before its rows could be read. */
+  readonly inFlight: boolean;
+  readonly history: History;
+}
+
+/** Which history the ids belong to and how much of it is left. */
+export interface History {
+  readonly epoch: string;
+  /** Cursors below it belong to an earlier epoch. */
+  readonly firstId: number;
+  /** The oldest cursor from which every later event can still be read. */
+  readonly oldest: number;
+}
+
+/** A part of the past of some topics. */
+export interface Page {
+  readonly events: OutboxEvent[];
+  /** The page is complete up to this id. */
+  readonly reached: number;
+  /** As in {@link History}, read after the events: a page that begins below it may have a gap. */
+  readonly oldest: number;
+}
+
+type Row = [string | null, string, string, string, ...unknown[]];
+
+function toEvent([id, topic, type, data]: Row): OutboxEvent {
+  return { id: Number(id), topic, type, data };
+}
+
+/** The row without id that ends each answer of `outbox_read_batch` and `outbox_replay`. */
+function takeLast(rows: Row[]): Row {
+  const last = rows.pop();
+  if (last === undefined || last[0] !== null) throw new Error('the outbox functions in this database are not ours');
+  return last;
+}
+
+/**
+ * Reads the events after a cursor up to the horizon, in one round trip (design section 3).
+ * @param after the id of the last row read
+ * @param max most events to return
+ * @throws what pg throws
+ */
+export async function readBatch(db: Queryable, after: number, max: number): Promise<Batch> {
+  const { rows } = await db.query({
+    text: `select id, topic, type, data, extract(epoch from created_at) * 1000, horizon, in_flight, oldest, first_id, epoch
+             from outbox_read_batch($1, $2)`,
+    values: [after, max],
+    rowMode: 'array',
+  });
+  const [, , , , , horizon, inFlight, oldest, firstId, epoch] = takeLast(rows);
+  const appendedAt = rows.at(-1)?.[4];
+  return {
+    events: rows.map(toEvent),
+    appendedAt: appendedAt === undefined ? undefined : Number(appendedAt),
+    horizon: Number(horizon),
+    inFlight: inFlight === true,
+    history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },
+  };
+}
+
+/** The cursor of a reader that starts now, and the history it is in; opens a new epoch if the cluster is another one than before. */
+export async function readHead(db: Queryable): Promise<{ cursor: number; history: History }> {
+  // One round trip each: the epoch may move the sequence, and the head must be read after that.
+  await db.query({ text: 'select outbox_follow_epoch()', rowMode: 'array' });
+  const { rows } = await db.query({
+    text: 'select outbox_head(), outbox_oldest(), m.first_id, m.epoch from outbox_meta m',
+    rowMode: 'array',
+  });
+  const [cursor, oldest, firstId, epoch] = rows[0] ?? [];
+  return { cursor: Number(cursor), history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) } };
+}
+
+/** The last id that the sequence gave out, now: no cursor beyond it was ever ours. */
+export async function readLastId(db: Queryable): Promise<number> {
+  const { rows } = await db.query({ text: 'select last_value from outbox_id_seq', rowMode: 'array' });
+  return Number(rows[0]?.[0]);
+}
+
+/**
+ * A page of past events with `after < id <= through`.
+ * @param topics those to read, or `all`
+ * @param through the id of a row that a relay has read; everything up to it is settled
+ * @param maxBytes the page ends with the event that exceeds it
+ */
+export async function readPage(
+  db: Queryable,
+  topics: readonly string[] | 'all',
+  after: number,
+  through: number,
+  { maxEvents, maxBytes }: { maxEvents: number; maxBytes: number },
+): Promise<Page> {
+  const { rows } = await db.query({
+    text: 'select id, topic, type, data, reached, oldest from outbox_replay($1, $2, $3, $4, $5)',
+    values: [topics === 'all' ? null : topics, after, through, maxEvents, maxBytes],
+    rowMode: 'array',
+  });
+  const [, , , , reached, oldest] = takeLast(rows);
+  return { events: rows.map(toEvent), reached: Number(reached), oldest: Number(oldest) };
+}

@@ -1,0 +1,192 @@
+import { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client, type ClientConfig } from 'pg';
+import type { Hub } from '../hub/hub.ts';
+import { type Batch, readBatch, readHead } from '../outbox/reader.ts';
+import { Doorbell } from './doorbell.ts';
+
+/** What the relay tells of itself. */
+export interface RelayLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface RelayOptions {
+  /** A direct connection: LISTEN and session locks do not survive a transaction-pooling proxy. */
+  readonly connectionString: string;
+  readonly hub: Hub;
+  readonly log: RelayLog;
+  /** Most events in one read. */
+  readonly batchEvents: number;
+  /** Time between reads while a writer is in flight, in milliseconds. */
+  readonly pollIntervalMs: number;
+  /** Longest time without a read, in milliseconds. */
+  readonly safetyPollMs: number;
+}
+
+/** What the relay has done since it was made; never goes down. */
+export interface RelayStats {
+  reads: number;
+  events: number;
+  reconnects: number;
+  /** Seconds between an event's append and its dispatch, of the last batch. */
+  lagSeconds: number;
+}
+
+/** Answers to a read are due in this time; the connection is given up after it. */
+const QUERY_TIMEOUT_MS = 10_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+const LONGEST_PAUSE_MS = 50;
+const LONGEST_RECONNECT_PAUSE_MS = 2_000;
+
+/** Follows the outbox, once for all subscribers of this process: reads from the hub's cursor up to the horizon, one drain at a time. */
+export class Relay {
+  readonly #options: RelayOptions;
+  readonly #stop = new AbortController();
+  #running: Promise<void> | undefined;
+  #doorbell: Doorbell | undefined;
+  #ringsBefore = 0;
+  #begun = false;
+  #caughtUp = false;
+  readonly stats: RelayStats = { reads: 0, events: 0, reconnects: 0, lagSeconds: 0 };
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+  }
+
+  /** Connected, and everything up to the last horizon has been handed on. */
+  get caughtUp(): boolean {
+    return this.#caughtUp;
+  }
+
+  /** Rings heard since the relay was made. */
+  get rings(): number {
+    return this.#ringsBefore + (this.#doorbell?.rings ?? 0);
+  }
+
+  /** Waiting for a ring, the key held. */
+  get asleep(): boolean {
+    return this.#caughtUp && this.#doorbell?.asleep === true;
+  }
+
+  /** Begins to follow; reconnects by itself until {@link stop}. */
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#options;
+    let failures = 0;
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.#session(() => {
+          failures = 0;
+        });
+      } catch (error) {
+        failures += 1;
+        this.stats.reconnects += 1;
+        log.warn({ err: error, failures }, 'relay: lost the database, connecting again');
+        await this.#pause(Math.min(50 * 2 ** Math.min(failures, 10), LONGEST_RECONNECT_PAUSE_MS));
+      } finally {
+        this.#caughtUp = false;
+      }
+    }
+  }
+
+  /** One pair of sessions, from connecting until one of them is lost or the relay stops. */
+  async #session(onCaughtUp: () => void): Promise<void> {
+    const sockets: Socket[] = [];
+    const config = (applicationName: string): ClientConfig => ({
+      connectionString: this.#options.connectionString,
+      application_name: applicationName,
+      keepAlive: true,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: QUERY_TIMEOUT_MS,
+      // Our own sockets, so that a connection that no longer answers can be torn down without its consent.
+      stream: () => {
+        const socket = new Socket();
+        sockets.push(socket);
+        return socket;
+      },
+    });
+    const client = new Client(config('settlewire relay'));
+    let lost: Error | undefined;
+    client.on('error', (error) => {
+      lost = error;
+    });
+    const doorbell = new Doorbell(client, config('settlewire listen'));
+    this.#doorbell = doorbell;
+    try {
+      await client.connect();
+      await doorbell.open();
+      await this.#begin(client);
+      while (!this.#stop.signal.aborted) {
+        await doorbell.fallAsleep();
+        await this.#drain(client, doorbell);
+        this.#caughtUp = true;
+        onCaughtUp();
+        if (doorbell.asleep) await doorbell.wait(this.#options.safetyPollMs, this.#stop.signal);
+        else await this.#pause(this.#options.pollIntervalMs);
+        if (lost !== undefined) throw lost;
+      }
+    } finally {
+      this.#ringsBefore += doorbell.rings;
+      this.#doorbell = undefined;
+      await Promise.race([Promise.allSettled([doorbell.close(), client.end()]), delay(250)]);
+      for (const socket of sockets) socket.destroy();
+    }
+  }
+
+  /** Goes on from the hub's cursor if that is still possible, else begins anew at the head. */
+  async #begin(client: Client): Promise<void> {
+    const { hub, log } = this.#options;
+    const { cursor, history } = await readHead(client);
+    if (this.#begun && history.epoch === hub.history.epoch && hub.cursor >= history.oldest) return;
+    if (this.#begun) log.warn({ cursor: hub.cursor, history }, 'relay: cannot go on from its cursor, beginning anew');
+    hub.begin(cursor, history);
+    this.#begun = true;
+  }
+
+  /** Reads until nothing is left, nobody has rung meanwhile, and no writer was in flight. */
+  async #drain(client: Client, doorbell: Doorbell): Promise<void> {
+    const { batchEvents, pollIntervalMs } = this.#options;
+    for (let pauseMs = pollIntervalMs; !this.#stop.signal.aborted; ) {
+      doorbell.answer();
+      const batch = await this.#read(client);
+      const more = batch.events.length === batchEvents;
+      if (!more && !batch.inFlight && !doorbell.answer()) return;
+      if (batch.events.length > 0) {
+        pauseMs = pollIntervalMs;
+      } else if (batch.inFlight) {
+        await this.#pause(pauseMs);
+        pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      }
+    }
+  }
+
+  async #read(client: Client): Promise<Batch> {
+    const { hub, batchEvents } = this.#options;
+    const batch = await readBatch(client, hub.cursor, batchEvents);
+    this.stats.reads += 1;
+    if (batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor) {
+      await this.#begin(client);
+      return { ...batch, events: [], inFlight: true };
+    }
+    hub.setHistory(batch.history);
+    if (batch.appendedAt !== undefined) {
+      this.stats.events += batch.events.length;
+      this.stats.lagSeconds = (Date.now() - batch.appendedAt) / 1000;
+      hub.dispatch(batch.events);
+    }
+    return batch;
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stop.signal }).catch(() => {});
+  }
+}

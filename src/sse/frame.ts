@@ -1,0 +1,91 @@
+import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
+import type { OutboxEvent } from '../outbox/event.ts';
+
+/*
+ * Bytes on the wire (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream).
+ *
+ * `id` is the last field of a block: a popular client takes the id as soon as it reads the line, and a stream that is cut inside
+ * a block must not move its cursor past an event that it never got. Every block has data, because another popular client hands a
+ * block without data to the application as an empty message. `session`, `reset` and `disconnect` carry no id: they are not events.
+ */
+
+/** An event with the bytes that every subscriber of its topic gets. */
+export interface Frame {
+  readonly id: number;
+  readonly topic: string;
+  readonly bytes: Buffer;
+  /** What an `access:*` event changes for the actor whose topic it is on. */
+  readonly access?: AccessChange;
+}
+
+export interface AccessChange {
+  readonly kind: 'granted' | 'revoked';
+  /** The topic gained or lost. */
+  readonly topic: string;
+}
+
+/** Nobody's data: a comment that keeps the connection open. */
+export const HEARTBEAT = Buffer.from(': \n\n');
+
+function accessChange({ type, data }: OutboxEvent): AccessChange | undefined {
+  if (type !== 'access:granted' && type !== 'access:revoked') return undefined;
+  const { topic } = JSON.parse(data) as { topic: string };
+  return { kind: type === 'access:granted' ? 'granted' : 'revoked', topic };
+}
+
+/** Encodes an event once, for all its subscribers. */
+export function encodeEvent(event: OutboxEvent): Frame {
+  const bytes = Buffer.from(`event: ${event.type}\ndata: ${event.data}\nid: ${event.id}\n\n`);
+  const access = accessChange(event);
+  return access === undefined
+    ? { id: event.id, topic: event.topic, bytes }
+    : { id: event.id, topic: event.topic, bytes, access };
+}
+
+export interface Session {
+  /** Where the stream starts: the id of the last event that the client is taken to have. */
+  readonly cursor: number;
+  readonly epoch: string;
+  /** At most 100 of the stream's topics. */
+  readonly topics: readonly string[];
+  readonly heartbeatSeconds: number;
+  /** When the credential ends, ISO 8601. */
+  readonly expiresAt: string;
+}
+
+/** The first block; `retryMs` is how long a client waits before it reconnects. */
+export function sessionFrame(session: Session, retryMs: number): Buffer {
+  return Buffer.from(`retry: ${retryMs}\nevent: session\ndata: ${JSON.stringify(session)}\n\n`);
+}
+
+/** Replay ends and live begins here. */
+export function caughtUpFrame(cursor: number): Buffer {
+  return Buffer.from(`event: caught-up\ndata: {"cursor":${cursor}}\nid: ${cursor}\n\n`);
+}
+
+/** A quiet client's cursor moves on over other people's events. */
+export function cursorFrame(cursor: number): Buffer {
+  return Buffer.from(`event: cursor\ndata: {"cursor":${cursor}}\nid: ${cursor}\n\n`);
+}
+
+export interface Reset {
+  readonly reason: ResetReason;
+  /** What the client asked for; null if it was no cursor at all. */
+  readonly requested: number | null;
+  /** The oldest cursor from which a replay would have been exact. */
+  readonly oldest: number;
+  /** The stream goes on from here. */
+  readonly cursor: number;
+}
+
+/** Exact replay is impossible: take the state again. */
+export function resetFrame(reset: Reset): Buffer {
+  return Buffer.from(`event: reset\ndata: ${JSON.stringify(reset)}\n\n`);
+}
+
+/** The last block of a stream that the server ends. */
+export function disconnectFrame(reason: DisconnectReason, retryMs: number): Buffer {
+  return Buffer.from(
+    `retry: ${retryMs}\nevent: disconnect\ndata: {"reason":"${reason}","retryAfterMs":${retryMs}}\n\n`,
+  );
+}
