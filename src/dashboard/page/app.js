@@ -96,9 +96,11 @@ async function reopen() {
 
 function end() {
   feed.close();
-  connection.end();
-  if (total === 0 && sync.state.streams.size === 0) byId('gate').hidden = false;
-  byId('board').classList.toggle('stale', true);
+  const never = byId('board').hidden;
+  connection.end(never);
+  byId('gate').hidden = !never;
+  byId('drawer-toggle').hidden = never;
+  byId('board').classList.add('stale');
 }
 
 function introduce(topics) {

@@ -10,6 +10,8 @@ const WORDS = {
   ended: ['Session ended', 'bad'],
 };
 
+const HINT = 'open the link that the service printed';
+
 /** The connection state. Its word is announced to screen readers; how long it has lasted is not, or it would talk every second. */
 export function connectionView() {
   const pill = byId('connection');
@@ -26,7 +28,7 @@ export function connectionView() {
   }
 
   function tick(feed) {
-    if (ended) return setText(detail, 'open the link that the service printed');
+    if (ended) return setText(detail, HINT);
     if (feed.state === 'live') return setText(detail, note);
     const why = feed.reason ? `, ${reasonInWords(feed.reason)}` : '';
     setText(detail, `for ${span(Date.now() - feed.since)}${why}`);
@@ -35,11 +37,13 @@ export function connectionView() {
   return {
     show,
     tick,
-    end() {
+    /** @param {boolean} never whether there was no session to begin with; the page then says what to do in its middle */
+    end(never) {
       ended = true;
+      pill.hidden = never;
       setText(word, WORDS.ended[0]);
       setClass(pill, 'pill bad');
-      setText(detail, 'open the link that the service printed');
+      setText(detail, HINT);
     },
     /** A reset is not an error, but whoever watches should know that the page started over. */
     resetBecause(reason) {

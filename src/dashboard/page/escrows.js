@@ -1,3 +1,4 @@
+import { serverNow } from './api.js';
 import { byId, el, keyedList, setClass, setText } from './dom.js';
 import { amount, toUnits } from './money.js';
 import { newestBy } from './state.js';
@@ -55,17 +56,19 @@ function createCard(key) {
   );
   let escrow = null;
 
+  function tick(now) {
+    setText(when, ago(escrow.updatedAt, now));
+  }
+
   return {
     node,
-    tick(now) {
-      setText(when, ago(escrow.updatedAt, now));
-    },
+    tick,
     update(it) {
       escrow = it;
       setText(status, humanise(it.status));
       setClass(status, `status ${tone(it.status)}`);
       setText(released, amount(it.releasedAmount));
-      setText(of, ` of ${amount(it.amount)} ${it.asset ?? ''} released`);
+      setText(of, ` of ${amount(it.amount)} ${it.asset ?? ''}`);
       bar.max = 1;
       bar.value = share(it);
       setText(milestones, milestonesInWords(it.milestones.length));
@@ -74,6 +77,7 @@ function createCard(key) {
       setText(dispute, it.dispute ? disputeInWords(it.dispute) : '');
       setClass(dispute, it.dispute?.status === 'resolved' ? 'dispute resolved' : 'dispute');
       dispute.hidden = !it.dispute;
+      tick(serverNow());
     },
   };
 }
@@ -98,8 +102,8 @@ function share(escrow) {
 }
 
 function milestonesInWords(count) {
-  if (count === 0) return 'nothing released yet';
-  return count === 1 ? '1 milestone' : `${count} milestones`;
+  if (count === 0) return 'no milestone released';
+  return `${count} ${count === 1 ? 'milestone' : 'milestones'} released`;
 }
 
 function disputeInWords(dispute) {
@@ -112,5 +116,5 @@ function disputeInWords(dispute) {
 }
 
 function percent(value) {
-  return value === null || value === undefined ? '–' : `${Number(value)} %`;
+  return value === null || value === undefined ? '–' : `${Number(value)}%`;
 }

@@ -1,3 +1,4 @@
+import { serverNow } from './api.js';
 import { byId, el, keyedList, setClass, setText } from './dom.js';
 import { newestBy } from './state.js';
 import { ago, humanise, shortId } from './words.js';
@@ -32,17 +33,20 @@ function createRow() {
   const node = el('li', 'note', el('span', 'line', what, mark), el('span', 'under', about, when));
   let note = null;
 
+  function tick(now) {
+    setText(when, ago(note.createdAt, now));
+  }
+
   return {
     node,
-    tick(now) {
-      setText(when, ago(note.createdAt, now));
-    },
+    tick,
     update(it) {
       note = it;
       setClass(node, it.readAt ? 'note' : 'note unread');
       setText(mark, it.readAt ? '' : ' (unread)');
       setText(what, humanise(it.eventType));
       setText(about, it.escrowId ? `escrow ${shortId(it.escrowId)}` : '');
+      tick(serverNow());
     },
   };
 }

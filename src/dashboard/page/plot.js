@@ -16,8 +16,8 @@ export function ratePlot(parent) {
   const plot = new uPlot(
     {
       width: parent.clientWidth || 200,
-      height: parent.clientHeight || 56,
-      padding: [4, 0, 0, 0],
+      height: parent.clientHeight || 64,
+      padding: [8, 2, 7, 0],
       cursor: { show: false },
       select: { show: false },
       legend: { show: false },

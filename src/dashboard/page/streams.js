@@ -1,3 +1,4 @@
+import { serverNow } from './api.js';
 import { byId, el, keyedList, setClass, setText } from './dom.js';
 import { accrued, amount, split } from './money.js';
 import { newestBy } from './state.js';
@@ -59,8 +60,8 @@ function createRow(key) {
     const parts = units === null ? { whole: '–', fraction: '' } : split(units, 6);
     setText(whole, parts.whole);
     setText(fraction, parts.fraction);
-    const outcome = settlement?.status === 'failed' ? `failed${code(settlement)}, ` : '';
-    setText(when, settlement ? outcome + ago(settlement.finishedAt, now) : '');
+    const what = settlement?.status === 'failed' ? 'failed' : settlement?.asset;
+    setText(when, settlement ? `${what}, ${ago(settlement.finishedAt, now)}` : '');
   }
 
   return {
@@ -71,19 +72,13 @@ function createRow(key) {
       settlement = [...it.settlements].sort(newestBy('finishedAt'))[0] ?? null;
       setText(status, humanise(it.status));
       setClass(status, `status ${tone(it.status)}`);
-      setText(rate, `${amount(it.ratePerSecond)} / s`);
-      setText(
-        last,
-        settlement ? `${amount(settlement.amount)} ${settlement.asset ?? ''}`.trim() : 'none yet',
-      );
+      setText(rate, `${amount(it.ratePerSecond)}/s`);
+      setText(last, settlement ? amount(settlement.amount, 6) : 'none yet');
+      last.title = settlement?.failureCode ? humanise(settlement.failureCode) : (settlement?.txHash ?? '');
       setClass(last, settlement ? `figure ${settlement.status}` : 'figure none');
       setText(total, amount(it.totalAmount));
       setText(ends, it.endTime ? `until ${new Date(it.endTime).toLocaleDateString()}` : 'open end');
-      tick(Date.now());
+      tick(serverNow());
     },
   };
-}
-
-function code(settlement) {
-  return settlement.failureCode ? ` (${humanise(settlement.failureCode)})` : '';
 }
