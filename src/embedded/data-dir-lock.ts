@@ -12,8 +12,6 @@ export class EmbeddedPostgresError extends Error {
 }
 
 export interface DataDirLock {
-  /** The holder before us died without letting go. */
-  readonly takenOver: boolean;
   release(): Promise<void>;
 }
 
@@ -25,10 +23,9 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   const own = `${process.pid} ${processStartTime(process.pid)}\n`;
   const draft = `${path}.${process.pid}-${randomBytes(4).toString('hex')}`;
   await writeFile(draft, own, { flag: 'wx', mode: 0o600 });
-  let takenOver = false;
   try {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      if (await linked(draft, path)) return { takenOver, release: () => releaseLock(path, own) };
+      if (await linked(draft, path)) return { release: () => releaseLock(path, own) };
       const found = await readFile(path, 'utf8').catch(() => null);
       if (found === null) continue;
       const pid = Number.parseInt(found, 10);
@@ -36,7 +33,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
         throw new EmbeddedPostgresError(
           `DATA_DIR ${dataDir} is in use by another settlewire, process ${pid}`,
         );
-      takenOver = (await removeStale(path, found)) || takenOver;
+      await removeStale(path, found);
     }
     throw new EmbeddedPostgresError(
       `DATA_DIR ${dataDir} could not be locked: others take ${path} all the time`,
@@ -66,17 +63,16 @@ async function linked(from: string, to: string): Promise<boolean> {
 
 // Two starts may find the same dead lock. Renaming decides between them; the slower one may thereby catch the faster one's
 // new lock, sees that from its content, and puts it back.
-async function removeStale(path: string, stale: string): Promise<boolean> {
+async function removeStale(path: string, stale: string): Promise<void> {
   const aside = `${path}.stale-${process.pid}-${randomBytes(4).toString('hex')}`;
   try {
     await rename(path, aside);
   } catch {
-    return false;
+    return;
   }
   const caught = await readFile(aside, 'utf8');
   if (caught !== stale) await linked(aside, path);
   await rm(aside, { force: true });
-  return caught === stale;
 }
 
 async function releaseLock(path: string, own: string): Promise<void> {

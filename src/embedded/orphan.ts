@@ -15,12 +15,11 @@ export async function stopOrphan(clusterDir: string): Promise<number | null> {
   const pidFile = join(clusterDir, 'postmaster.pid');
   const content = await readFile(pidFile, 'utf8').catch(() => '');
   const pid = Math.abs(Number.parseInt(content, 10));
-  const started = pid > 0 ? processStartTime(pid) : null;
-  // Postgres itself clears the file of a dead server, after a look at the shared memory that it may have left.
-  if (started === null) return null;
-  if (!servesCluster(pid, clusterDir)) {
-    // The pid now belongs to a process that has nothing to do with us, over which Postgres would stumble. It takes its own
-    // parent's pid for a leftover, and still looks at the shared memory.
+  if (!(pid > 0)) return null;
+  const started = processStartTime(pid);
+  if (started === null || !servesCluster(pid, clusterDir)) {
+    // A zombie that no init reaps, or an unrelated process that was given the pid since: Postgres would stumble over either.
+    // It takes its own parent's pid for a leftover, and still looks at the shared memory that a dead server may have left.
     await writeFile(pidFile, content.replace(/^-?\d+/, String(process.pid)));
     return null;
   }

@@ -23,8 +23,16 @@ const SHARED_COPIES = '/var/cache/settlewire';
 export async function findPostgresBinaries(user: PostgresUser): Promise<PostgresBinaries> {
   const { native, version } = await findPackage();
   await restoreSymlinks(native);
+  return reachableBinaries(user, native, join(SHARED_COPIES, `postgres-${version}`));
+}
+
+/** The programs in `native`, or, if `user` may not enter it, in a copy of it that is made once. */
+export async function reachableBinaries(
+  user: PostgresUser,
+  native: string,
+  copy: string,
+): Promise<PostgresBinaries> {
   if (await runsAs(user, native)) return binariesIn(native);
-  const copy = join(SHARED_COPIES, `postgres-${version}`);
   if (!(await runsAs(user, copy))) await copyTo(native, copy);
   if (await runsAs(user, copy)) return binariesIn(copy);
   throw new EmbeddedPostgresError(
@@ -53,7 +61,7 @@ async function findPackage(): Promise<{ native: string; version: string }> {
 }
 
 // npm packages hold no symbolic links; an install script makes them, which an install without scripts leaves out.
-async function restoreSymlinks(native: string): Promise<void> {
+export async function restoreSymlinks(native: string): Promise<void> {
   const listed = await readFile(join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]');
   const root = dirname(native);
   for (const { source, target } of JSON.parse(listed) as { source: string; target: string }[]) {
@@ -83,8 +91,8 @@ async function runsAs(user: PostgresUser, native: string): Promise<boolean> {
 }
 
 async function copyTo(native: string, copy: string): Promise<void> {
-  await mkdir(SHARED_COPIES, { recursive: true, mode: 0o755 });
-  const draft = await mkdtemp(join(SHARED_COPIES, 'copy-'));
+  await mkdir(dirname(copy), { recursive: true, mode: 0o755 });
+  const draft = await mkdtemp(join(dirname(copy), 'copy-'));
   try {
     await cp(native, join(draft, 'native'), { recursive: true, verbatimSymlinks: true });
     await rename(join(draft, 'native'), copy).catch((error: unknown) => {
