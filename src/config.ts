@@ -186,12 +186,12 @@ const settings = z.object({
 
 /**
  * Reads the configuration from environment variables (maxConnections is MAX_CONNECTIONS, and so on); unknown ones are
- * ignored. Without DATABASE_URL and without a key, `makeSecret` makes one that lives as long as the process.
+ * ignored. Without DATABASE_URL and without a key, `makeSecret` makes one; by default it lives as long as the process.
  * @throws ConfigError with one line per mistake; secrets and passwords are never in it.
  */
 export function parseConfig(
   environment: Environment = process.env,
-  makeSecret: () => string = () => randomBytes(48).toString('base64url'),
+  makeSecret: (dataDir: string) => string = () => randomBytes(48).toString('base64url'),
 ): Config {
   const input = Object.fromEntries(
     Object.keys(settings.shape).map((key) => [key, environment[variableName(key)]] as const),
@@ -210,7 +210,7 @@ export function parseConfig(
   ];
   const mistakes = contradictions(values, jwtSecrets);
   if (mistakes.length > 0) throw new ConfigError(mistakes);
-  if (jwtSecrets.length === 0) jwtSecrets.push({ kid: null, secret: makeSecret() });
+  if (jwtSecrets.length === 0) jwtSecrets.push({ kid: null, secret: makeSecret(values.dataDir) });
   return deepFreeze({
     ...values,
     embedded,
@@ -219,6 +219,17 @@ export function parseConfig(
     demo: values.demo ?? embedded,
     listenDatabaseUrl: values.listenDatabaseUrl ?? values.databaseUrl,
   });
+}
+
+/**
+ * The configuration of a command that signs and checks nothing, and so needs no key.
+ * @throws ConfigError, also when there is no DATABASE_URL
+ */
+export function parseKeylessConfig(environment: Environment = process.env): Config & { databaseUrl: string } {
+  const config = parseConfig({ ...environment, JWT_SECRET: 'x'.repeat(MINIMUM_SECRET_BYTES) });
+  if (config.databaseUrl === null)
+    throw new ConfigError(['DATABASE_URL: is not set; only serve runs a Postgres of its own']);
+  return { ...config, databaseUrl: config.databaseUrl };
 }
 
 function contradictions(values: Omit<Settings, 'jwtSecret'>, keys: readonly JwtSecret[]): string[] {

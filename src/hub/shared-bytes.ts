@@ -19,7 +19,8 @@ export class SharedBytes {
 
   /** These frames and one more. Frames come in the order of their ids, so the newest follower is the only one that can recur. */
   follow(frame: Frame): SharedBytes {
-    if (this.#follower === undefined || this.#follower.#frame !== frame) this.#follower = new SharedBytes(this, frame);
+    if (this.#follower === undefined || this.#follower.#frame !== frame)
+      this.#follower = new SharedBytes(this, frame);
     return this.#follower;
   }
 

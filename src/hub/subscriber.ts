@@ -1,6 +1,13 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Page } from '../outbox/reader.ts';
-import { caughtUpFrame, cursorFrame, disconnectFrame, encodeEvent, type Frame, HEARTBEAT } from '../sse/frame.ts';
+import {
+  caughtUpFrame,
+  cursorFrame,
+  disconnectFrame,
+  encodeEvent,
+  type Frame,
+  HEARTBEAT,
+} from '../sse/frame.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
 import type { SharedBytes } from './shared-bytes.ts';
@@ -48,6 +55,8 @@ export interface SubscriberOptions {
   readonly bufferBytes: number;
   /** A jittered time in milliseconds after which a client that was disconnected should come back. */
   readonly retryMs: () => number;
+  /** The server ended the stream. */
+  readonly onEnd: (reason: DisconnectReason) => void;
   /** The replay failed; the subscriber is disconnected as `unavailable`. */
   readonly onReplayError: (error: unknown) => void;
 }
@@ -138,6 +147,7 @@ export class Subscriber {
   end(reason: DisconnectReason): void {
     if (this.#state === 'ended') return;
     this.closed();
+    this.#options.onEnd(reason);
     this.#options.sink.end(disconnectFrame(reason, this.#options.retryMs()));
   }
 
@@ -207,7 +217,8 @@ export class Subscriber {
         size += frame.bytes.length;
       }
       // A topic gained here was not asked for: the rest of the page lacks it.
-      const gained = asked !== undefined && frame.access?.kind === 'granted' && !asked.has(frame.access.topic);
+      const gained =
+        asked !== undefined && frame.access?.kind === 'granted' && !asked.has(frame.access.topic);
       if (this.#endReason !== undefined || gained || size >= bufferBytes / 2) {
         complete = !gained && frame === frames.at(-1);
         break;

@@ -10,6 +10,8 @@ export interface Request {
   readonly named?: Iterable<string>;
   /** The actor's own topics (`user:`, `wallet:`): their `access:*` events are heard, though perhaps not delivered. */
   readonly own: readonly string[];
+  /** Ids of access events that were already known when the actor was let in: they end no session, or a replay of them would for ever. */
+  readonly known?: Iterable<number>;
 }
 
 /** What a frame does to a subscription. */
@@ -24,13 +26,15 @@ export class Subscription {
   readonly #topics: Set<string>;
   readonly #named: ReadonlySet<string>;
   readonly #own: readonly string[];
+  readonly #known: ReadonlySet<number>;
   readonly #heard: Set<string>;
 
-  constructor({ mode, topics, named = [], own }: Request) {
+  constructor({ mode, topics, named = [], own, known = [] }: Request) {
     this.#mode = mode;
     this.#topics = new Set(topics);
     this.#named = new Set(named);
     this.#own = own;
+    this.#known = new Set(known);
     this.#heard = new Set([...this.#topics, ...own]);
   }
 
@@ -50,10 +54,11 @@ export class Subscription {
     if (frame.access !== undefined && this.#own.includes(frame.topic)) {
       const { kind, topic } = frame.access;
       if (kind === 'granted') this.#grant(topic);
-      else if (topic === frame.topic) return 'end-session';
+      else if (this.#own.includes(topic))
+        return this.#known.has(frame.id) ? deliverIf(wanted) : 'end-session';
       else if (this.#revoke(topic)) return wanted ? 'deliver-and-end' : 'skip-and-end';
     }
-    return wanted ? 'deliver' : 'skip';
+    return deliverIf(wanted);
   }
 
   #grant(topic: string): void {
@@ -68,4 +73,8 @@ export class Subscription {
     if (!this.#own.includes(topic)) this.#heard.delete(topic);
     return this.#mode === 'named' && this.#topics.size === 0;
   }
+}
+
+function deliverIf(wanted: boolean): Effect {
+  return wanted ? 'deliver' : 'skip';
 }

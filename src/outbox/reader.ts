@@ -1,9 +1,9 @@
-import type { QueryArrayConfig, QueryArrayResult } from 'pg';
+import type { QueryArrayConfig } from 'pg';
 import type { OutboxEvent } from './event.ts';
 
 /** What the reader needs of a pg Client or Pool. */
 export interface Queryable {
-  query(config: QueryArrayConfig): Promise<QueryArrayResult>;
+  query(config: QueryArrayConfig): Promise<{ rows: unknown[][] }>;
 }
 
 /** What one read of the relay saw. */
@@ -36,16 +36,15 @@ export interface Page {
   readonly oldest: number;
 }
 
-type Row = [string | null, string, string, string, ...unknown[]];
-
-function toEvent([id, topic, type, data]: Row): OutboxEvent {
-  return { id: Number(id), topic, type, data };
+function toEvent([id, topic, type, data]: unknown[]): OutboxEvent {
+  return { id: Number(id), topic: topic as string, type: type as string, data: data as string };
 }
 
 /** The row without id that ends each answer of `outbox_read_batch` and `outbox_replay`. */
-function takeLast(rows: Row[]): Row {
+function takeLast(rows: unknown[][]): unknown[] {
   const last = rows.pop();
-  if (last === undefined || last[0] !== null) throw new Error('the outbox functions in this database are not ours');
+  if (last === undefined || last[0] !== null)
+    throw new Error('the outbox functions in this database are not ours');
   return last;
 }
 
@@ -82,7 +81,10 @@ export async function readHead(db: Queryable): Promise<{ cursor: number; history
     rowMode: 'array',
   });
   const [cursor, oldest, firstId, epoch] = rows[0] ?? [];
-  return { cursor: Number(cursor), history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) } };
+  return {
+    cursor: Number(cursor),
+    history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },
+  };
 }
 
 /** The last id that the sequence gave out, now: no cursor beyond it was ever ours. */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Client } from 'pg';
-import createSubscriber, { type Subscriber as Listener } from 'pg-listen';
+import type { Client, ClientConfig } from 'pg';
+import pgListen, { type Subscriber as Listener } from 'pg-listen';
 
 /*
  * The doorbell: how a relay sleeps without missing an event, and how writers know that nobody sleeps.
@@ -48,13 +48,13 @@ export class Doorbell {
    * @param client the relay's session, which will hold the key; it must never append
    * @param listenOptions pg connection options for the session that listens
    */
-  constructor(client: Client, listenOptions: ConstructorParameters<typeof Client>[0] & object) {
+  constructor(client: Client, listenOptions: ClientConfig) {
     this.#client = client;
-    this.#listener = createSubscriber(listenOptions as Parameters<typeof createSubscriber>[0], {
+    this.#listener = pgListen.default(listenOptions, {
       // Reconnecting is the relay's; paranoid checks would be a second self-test.
       retryLimit: 1,
       paranoidChecking: false,
-      parse: (payload) => payload,
+      parse: (payload: string) => payload,
     });
     this.#listener.events.on('error', (error) => this.#lose(error));
     this.#listener.notifications.on(CHANNEL, () => this.#ring());
@@ -76,7 +76,7 @@ export class Doorbell {
   }
 
   async close(): Promise<void> {
-    this.#listener.events.removeAllListeners();
+    this.#listener.events.removeAllListeners('error');
     this.#listener.events.on('error', () => {});
     await this.#listener.close().catch(() => {});
   }
@@ -102,7 +102,8 @@ export class Doorbell {
   async wait(safetyMs: number, signal: AbortSignal): Promise<void> {
     if (await this.#ringWithin(safetyMs, signal)) return;
     await this.#client.query(`select pg_notify('${CHANNEL}', '')`);
-    if (!(await this.#ringWithin(SELF_TEST_MS, signal))) throw new Error('the listening session does not hear its own ring');
+    if (!(await this.#ringWithin(SELF_TEST_MS, signal)))
+      throw new Error('the listening session does not hear its own ring');
   }
 
   async #ringWithin(ms: number, signal: AbortSignal): Promise<boolean> {

@@ -147,7 +147,8 @@ export class Relay {
     const { hub, log } = this.#options;
     const { cursor, history } = await readHead(client);
     if (this.#begun && history.epoch === hub.history.epoch && hub.cursor >= history.oldest) return;
-    if (this.#begun) log.warn({ cursor: hub.cursor, history }, 'relay: cannot go on from its cursor, beginning anew');
+    if (this.#begun)
+      log.warn({ cursor: hub.cursor, history }, 'relay: cannot go on from its cursor, beginning anew');
     hub.begin(cursor, history);
     this.#begun = true;
   }

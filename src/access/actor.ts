@@ -1,0 +1,131 @@
+import type { Pool } from 'pg';
+import type { Claims } from './token.ts';
+import { isUuid, normalWallet } from './topics.ts';
+
+/** Who is asking, as the database knows them. */
+export interface Actor {
+  readonly userId: string | null;
+  readonly walletAddress: string | null;
+  readonly role: string | null;
+  /** False: deactivated, may see nothing. */
+  readonly isActive: boolean;
+}
+
+/** What an actor may see, and how that changed after a cursor. */
+export interface Membership {
+  readonly actor: Actor;
+  /** Administrators see every topic. */
+  readonly seesAll: boolean;
+  /** The actor's own topics: `user:` and `wallet:`. */
+  readonly own: readonly string[];
+  /** Topics of streams and escrows that the actor may see now. */
+  readonly topics: ReadonlySet<string>;
+  /** Access events on the actor's own topics after the cursor, in order. */
+  readonly changes: readonly {
+    readonly id: number;
+    readonly kind: 'granted' | 'revoked';
+    readonly topic: string;
+  }[];
+}
+
+interface Row {
+  user_id: string | null;
+  wallet: string | null;
+  role: string | null;
+  is_active: boolean | null;
+  topics: string[];
+  changes: { id: number; type: string; topic: string }[];
+}
+
+// One statement, one snapshot: membership and the access events that led to it cannot contradict each other.
+const LOOK_UP = `
+  with known as (
+    select id, wallet_address, role, is_active from users where id = $1::uuid or wallet_address = $2
+  ), me as (
+    select coalesce((select id from known), $1::uuid) as user_id,
+           case when exists (select from known) then (select wallet_address from known) else coalesce($2, $3) end as wallet,
+           case when exists (select from known) then (select role from known) else $4 end as role,
+           (select is_active from known) as is_active
+  ), own as (
+    select 'user:' || user_id as topic from me where user_id is not null
+    union all
+    select 'wallet:' || wallet from me where wallet is not null
+  ), visible as (
+    select 'stream:' || s.id as topic from me join streams s on s.payer = me.wallet
+    union
+    select 'stream:' || s.id from me join streams s on s.recipient = me.wallet
+    union
+    select 'escrow:' || e.id from me join escrows e on e.creator_id = me.user_id
+    union
+    select 'escrow:' || p.escrow_id from me join escrow_parties p on p.user_id = me.user_id and p.status <> 'rejected'
+  ), changes as (
+    select o.id, o.type, o.data ->> 'topic' as topic
+      from own join outbox o on o.topic = own.topic and o.id > $5
+     where o.type in ('access:granted', 'access:revoked')
+  )
+  select user_id, wallet, role, is_active,
+         coalesce((select json_agg(topic) from visible), '[]') as topics,
+         coalesce((select json_agg(changes order by id) from changes), '[]') as changes
+    from me`;
+
+/**
+ * Reads who the claims speak for and what they may see, on the primary. Call it after the start cursor is fixed.
+ * @param after the start cursor: access events after it are returned
+ */
+export async function lookUpMembership(pool: Pool, claims: Claims, after: number): Promise<Membership> {
+  const byUserId = isUuid(claims.subject);
+  const { rows } = await pool.query<Row>(LOOK_UP, [
+    byUserId ? claims.subject : null,
+    byUserId ? null : normalWallet(claims.subject),
+    claims.walletAddress === null ? null : normalWallet(claims.walletAddress),
+    claims.role,
+    after,
+  ]);
+  const row = rows[0];
+  if (row === undefined) throw new Error('the membership query returned nothing');
+  return {
+    actor: {
+      userId: row.user_id,
+      walletAddress: row.wallet,
+      role: row.role,
+      isActive: row.is_active !== false,
+    },
+    seesAll: row.role === 'ADMIN' || row.role === 'SUPER_ADMIN',
+    own: [
+      ...(row.user_id === null ? [] : [`user:${row.user_id}`]),
+      ...(row.wallet === null ? [] : [`wallet:${row.wallet}`]),
+    ],
+    topics: new Set(row.topics),
+    changes: row.changes.map(({ id, type, topic }) => ({
+      id,
+      kind: type === 'access:granted' ? 'granted' : 'revoked',
+      topic,
+    })),
+  };
+}
+
+/** Whether the actor may see all of these topics now. */
+export function maySee(membership: Membership, topics: readonly string[]): boolean {
+  if (!membership.actor.isActive) return false;
+  return (
+    membership.seesAll ||
+    topics.every((topic) => membership.topics.has(topic) || membership.own.includes(topic))
+  );
+}
+
+/**
+ * The topics that the actor could see at the cursor that {@link lookUpMembership} was given: those of now, less those whose
+ * first change since was a grant, and with those whose first change was a revocation. The changes themselves are in the
+ * stream and take effect there, each at its place.
+ */
+export function topicsAtCursor(membership: Membership): Set<string> {
+  const topics = new Set([...membership.topics, ...membership.own]);
+  const settled = new Set<string>(membership.own);
+  for (const { kind, topic } of membership.changes) {
+    if (settled.has(topic)) continue;
+    settled.add(topic);
+    if (kind === 'granted') topics.delete(topic);
+    else topics.add(topic);
+  }
+  return topics;
+}

@@ -1,0 +1,93 @@
+import type { Pool } from 'pg';
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
+import type { Hub } from '../hub/hub.ts';
+import type { Replayer } from '../outbox/replayer.ts';
+import type { Relay } from '../relay/relay.ts';
+
+/** What the service counts, for Prometheus. Values that parts keep themselves are read when asked for. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #connects: Counter;
+  readonly #disconnects: Counter<'reason'>;
+  readonly #resets: Counter<'reason'>;
+  readonly #refusals: Counter<'reason'>;
+
+  constructor({ hub, relay, replayer, pool }: { hub: Hub; relay: Relay; replayer: Replayer; pool: Pool }) {
+    const registers = [this.#registry];
+    collectDefaultMetrics({ register: this.#registry });
+    this.#connects = new Counter({ registers, name: 'settlewire_connects_total', help: 'Streams opened.' });
+    this.#disconnects = new Counter({
+      registers,
+      name: 'settlewire_disconnects_total',
+      help: 'Streams that the server ended, by reason.',
+      labelNames: ['reason'],
+    });
+    this.#resets = new Counter({
+      registers,
+      name: 'settlewire_resets_total',
+      help: 'Streams that could not be replayed exactly, by reason.',
+      labelNames: ['reason'],
+    });
+    this.#refusals = new Counter({
+      registers,
+      name: 'settlewire_refusals_total',
+      help: 'Connects refused for the moment, by reason.',
+      labelNames: ['reason'],
+    });
+    const read = (name: string, help: string, value: () => number): void => {
+      new Gauge({
+        registers,
+        name,
+        help,
+        collect() {
+          this.set(value());
+        },
+      });
+    };
+    read('settlewire_subscribers', 'Open streams.', () => hub.subscribers.size);
+    read('settlewire_topics', 'Topics with at least one subscriber.', () => hub.topicCount);
+    read('settlewire_cursor', 'Id of the last event read.', () => hub.cursor);
+    read('settlewire_replay_window_events', 'Events in the replay window.', () => hub.window.events);
+    read('settlewire_replay_window_bytes', 'Bytes in the replay window.', () => hub.window.bytes);
+    read('settlewire_replay_pages', 'Pages of the past read from the database.', () => replayer.pages);
+    read('settlewire_replay_waiting', 'Replays waiting for their turn.', () => replayer.waiting);
+    read(
+      'settlewire_database_waiting',
+      'Queries waiting for a database connection.',
+      () => pool.waitingCount,
+    );
+    read('settlewire_relay_caught_up', '1 while connected and caught up.', () => Number(relay.caughtUp));
+    read('settlewire_relay_asleep', '1 while waiting for a ring.', () => Number(relay.asleep));
+    read('settlewire_relay_rings', 'Rings heard.', () => relay.rings);
+    read('settlewire_relay_reads', 'Reads of the outbox.', () => relay.stats.reads);
+    read('settlewire_relay_events', 'Events read.', () => relay.stats.events);
+    read('settlewire_relay_reconnects', 'Times the relay lost its database.', () => relay.stats.reconnects);
+    read(
+      'settlewire_relay_lag_seconds',
+      'From append to dispatch, last batch.',
+      () => relay.stats.lagSeconds,
+    );
+  }
+
+  connected(): void {
+    this.#connects.inc();
+  }
+
+  disconnected(reason: DisconnectReason): void {
+    this.#disconnects.inc({ reason });
+  }
+
+  reset(reason: ResetReason): void {
+    this.#resets.inc({ reason });
+  }
+
+  refused(reason: DisconnectReason): void {
+    this.#refusals.inc({ reason });
+  }
+
+  /** All metrics in the Prometheus text format. */
+  render(): Promise<{ contentType: string; body: string }> {
+    return this.#registry.metrics().then((body) => ({ contentType: this.#registry.contentType, body }));
+  }
+}

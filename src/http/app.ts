@@ -1,0 +1,60 @@
+import express, { type Express } from 'express';
+import helmet from 'helmet';
+import { dashboardRoutes } from '../dashboard/dashboard.ts';
+import { authenticate } from './authenticate.ts';
+import type { Context } from './context.ts';
+import { errorHandler, notFound, only } from './errors.ts';
+import { eventsRoute, topicEventsRoute } from './events.ts';
+import { closeSessionRoute, openSessionRoute } from './session.ts';
+import { snapshotRoute } from './snapshot.ts';
+
+/** The public routes (design section 6), each thin. */
+export function createApp(context: Context): Express {
+  const { config, hub, log } = context;
+  const app = express();
+  app.disable('etag');
+  app.set('query parser', 'simple');
+  app.set('trust proxy', config.trustProxy);
+  // The page is served over plain http on loopback, where upgrading its requests would break it.
+  app.use(
+    helmet({
+      contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
+      strictTransportSecurity: false,
+    }),
+  );
+
+  app
+    .route('/healthz')
+    .get((_request, response) => void response.json({ status: 'alive' }))
+    .all(only('GET', 'HEAD'));
+  app
+    .route('/readyz')
+    .get((_request, response) => {
+      const condition = context.condition();
+      response.status(condition === 'ready' ? 200 : 503).json({ status: condition });
+    })
+    .all(only('GET', 'HEAD'));
+
+  app.route('/v1/events').get(eventsRoute(context)).all(only('GET', 'HEAD'));
+  app.route('/v1/streams/:id/events').get(topicEventsRoute(context, 'stream')).all(only('GET', 'HEAD'));
+  app.route('/v1/escrows/:id/events').get(topicEventsRoute(context, 'escrow')).all(only('GET', 'HEAD'));
+  app.route('/v1/snapshot').get(snapshotRoute(context)).all(only('GET', 'HEAD'));
+  app
+    .route('/v1/cursor')
+    .get((request, response) => {
+      authenticate(request, context);
+      response.setHeader('Cache-Control', 'no-store');
+      response.json({ cursor: hub.cursor, oldest: hub.history.oldest, epoch: hub.history.epoch });
+    })
+    .all(only('GET', 'HEAD'));
+  app
+    .route('/v1/session')
+    .post(openSessionRoute(context))
+    .delete(closeSessionRoute(context))
+    .all(only('POST', 'DELETE'));
+
+  app.use(dashboardRoutes());
+  app.use(notFound);
+  app.use(errorHandler(log));
+  return app;
+}

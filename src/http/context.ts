@@ -1,0 +1,34 @@
+import type { Pool } from 'pg';
+import type { Logger } from 'pino';
+import type { SessionCookie } from '../access/session-cookie.ts';
+import type { TokenRules } from '../access/token.ts';
+import type { Metrics } from '../admin/metrics.ts';
+import type { Config } from '../config.ts';
+import type { Hub } from '../hub/hub.ts';
+import type { Replay } from '../hub/subscriber.ts';
+
+/** What the service can do for a client at the moment. */
+export type Condition = 'ready' | 'unavailable' | 'draining';
+
+/** What the routes are wired with. */
+export interface Context {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly hub: Hub;
+  /** The primary. */
+  readonly pool: Pool;
+  readonly replay: Replay;
+  readonly tokenRules: TokenRules;
+  readonly sessionCookie: SessionCookie;
+  readonly condition: () => Condition;
+  /** A number from 0 up to 1. */
+  readonly random: () => number;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+}
+
+/** The base reconnection time spread to between half and one and a half of it, in whole milliseconds. */
+export function jitteredRetryMs({ config, random }: Pick<Context, 'config' | 'random'>): number {
+  return Math.round(config.retryMs * (0.5 + random()));
+}

@@ -1,0 +1,166 @@
+import type { Request, RequestHandler, Response } from 'express';
+import { lookUpMembership, type Membership, maySee, topicsAtCursor } from '../access/actor.ts';
+import type { Claims } from '../access/token.ts';
+import { parseTopic } from '../access/topics.ts';
+import type { DisconnectReason } from '../hub/disconnect-reason.ts';
+import { Subscriber } from '../hub/subscriber.ts';
+import { Subscription } from '../hub/subscription.ts';
+import { Connection, streamHeaders } from '../sse/connection.ts';
+import { disconnectFrame, resetFrame, sessionFrame } from '../sse/frame.ts';
+import { authenticate } from './authenticate.ts';
+import { type Context, jitteredRetryMs } from './context.ts';
+import { requestedCursor, type Start, startCursor } from './cursor.ts';
+import { Problem, sendProblem } from './errors.ts';
+
+/** Most topics that `session` lists. */
+const LISTED_TOPICS = 100;
+
+/** `GET /v1/events`: a stream of the topics in the query, or of everything that the actor may see. */
+export function eventsRoute(context: Context): RequestHandler {
+  return (request, response) =>
+    open(context, request, response, namedTopics(request.query['topic'], context));
+}
+
+/** `GET /v1/streams/{id}/events` and its like: the same for one topic, for curl. */
+export function topicEventsRoute(context: Context, kind: 'stream' | 'escrow'): RequestHandler {
+  return (request, response) =>
+    open(context, request, response, [parseTopic(`${kind}:${request.params['id']}`)]);
+}
+
+function namedTopics(parameter: unknown, { config }: Context): string[] | undefined {
+  if (parameter === undefined) return undefined;
+  const texts = Array.isArray(parameter) ? parameter : [parameter];
+  if (texts.length > config.maxTopicsPerConnection) {
+    throw new Problem(
+      'too_many_topics',
+      `At most ${config.maxTopicsPerConnection} topics in one connection.`,
+    );
+  }
+  return [...new Set(texts.map((text) => parseTopic(String(text))))];
+}
+
+async function open(
+  context: Context,
+  request: Request,
+  response: Response,
+  named: string[] | undefined,
+): Promise<void> {
+  if (request.accepts('text/event-stream') === false) throw new Problem('not_acceptable');
+  const claims = authenticate(request, context);
+  const requested = requestedCursor(request);
+  if (context.condition() === 'draining') return refuse(context, request, response, 'draining');
+  if (context.condition() !== 'ready') return refuse(context, request, response, 'unavailable');
+
+  let start: Start;
+  let membership: Membership;
+  try {
+    // In this order: what changes after the cursor is fixed is in the stream, whether membership already shows it or not.
+    start = await startCursor(requested, context.hub, context.pool);
+    membership = await lookUpMembership(context.pool, claims, start.cursor);
+  } catch (error) {
+    context.log.warn({ err: error }, 'subscribe: the database did not answer');
+    return refuse(context, request, response, 'unavailable');
+  }
+  if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
+  if (context.condition() !== 'ready') return refuse(context, request, response, 'draining');
+  if (response.destroyed) return;
+  response.writeHead(200, streamHeaders(start.cursor));
+  if (request.method === 'HEAD') response.end();
+  else subscribe(context, response, { claims, start, membership, named });
+}
+
+function subscribe(
+  context: Context,
+  response: Response,
+  {
+    claims,
+    start,
+    membership,
+    named,
+  }: { claims: Claims; start: Start; membership: Membership; named: string[] | undefined },
+): void {
+  const { config, hub, metrics } = context;
+  const atCursor = topicsAtCursor(membership);
+  const subscription = new Subscription({
+    mode: named !== undefined ? 'named' : membership.seesAll ? 'all' : 'feed',
+    topics:
+      named === undefined
+        ? atCursor
+        : membership.seesAll
+          ? named
+          : named.filter((topic) => atCursor.has(topic)),
+    named: named ?? [],
+    own: membership.own,
+    known: membership.changes.map(({ id }) => id),
+  });
+  const timers: NodeJS.Timeout[] = [];
+  const connection = new Connection(response, {
+    stallMs: config.stallSeconds * 1000,
+    onClose: (stalled) => {
+      for (const timer of timers) clearTimeout(timer);
+      if (stalled) metrics.disconnected('slow_consumer');
+      subscriber.closed();
+    },
+  });
+  const subscriber = new Subscriber({
+    hub,
+    sink: connection,
+    subscription,
+    cursor: start.cursor,
+    replay: context.replay,
+    bufferBytes: config.subscriberBufferBytes,
+    retryMs: () => jitteredRetryMs(context),
+    onEnd: (reason) => metrics.disconnected(reason),
+    onReplayError: (error) => context.log.warn({ err: error }, 'replay failed'),
+  });
+  const session = {
+    cursor: start.cursor,
+    epoch: hub.history.epoch,
+    topics: named?.slice(0, LISTED_TOPICS) ?? subscription.list(LISTED_TOPICS),
+    heartbeatSeconds: config.heartbeatSeconds,
+    expiresAt: new Date(claims.expiresAt * 1000).toISOString(),
+  };
+  connection.write(sessionFrame(session, jitteredRetryMs(context)));
+  if (start.reset !== undefined) {
+    metrics.reset(start.reset.reason);
+    connection.write(resetFrame(start.reset));
+  }
+  timers.push(
+    setInterval(() => subscriber.heartbeat(), config.heartbeatSeconds * 1000),
+    deadline(context, claims, subscriber),
+  );
+  metrics.connected();
+  subscriber.start();
+}
+
+/** Ends the stream when its credential ends or when it is old, whichever comes first. Ages are jittered, so that what connected together does not reconnect together. */
+function deadline(
+  { config, now, random }: Context,
+  { expiresAt }: Claims,
+  subscriber: Subscriber,
+): NodeJS.Timeout {
+  const credentialMs = expiresAt * 1000 - now();
+  const ageMs = config.maxConnectionAgeSeconds * 1000 * (0.9 + 0.2 * random());
+  const reason: DisconnectReason = credentialMs <= ageMs ? 'token_expired' : 'max_age';
+  return setTimeout(() => subscriber.end(reason), Math.min(credentialMs, ageMs));
+}
+
+/**
+ * A temporary refusal. An `EventSource` never comes back from a 503, so whoever asks for a stream gets one that ends at once
+ * and says when to come again.
+ */
+function refuse(
+  context: Context,
+  request: Request,
+  response: Response,
+  reason: 'draining' | 'unavailable',
+): void {
+  const retryMs = jitteredRetryMs(context);
+  context.metrics.refused(reason);
+  if (request.headers.accept?.includes('text/event-stream')) {
+    response.writeHead(200, { ...streamHeaders(), Connection: 'close' });
+    response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs));
+  } else {
+    sendProblem(response, new Problem('unavailable'), Math.ceil(retryMs / 1000));
+  }
+}

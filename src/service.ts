@@ -1,0 +1,176 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Pool } from 'pg';
+import type { Logger } from 'pino';
+import { SessionCookie } from './access/session-cookie.ts';
+import { Metrics } from './admin/metrics.ts';
+import { createAdminServer } from './admin/server.ts';
+import type { Config } from './config.ts';
+import { createPool } from './database.ts';
+import { createApp } from './http/app.ts';
+import type { Condition, Context } from './http/context.ts';
+import { Hub } from './hub/hub.ts';
+import { pendingMigrations } from './migrate.ts';
+import { Replayer } from './outbox/replayer.ts';
+import { Relay } from './relay/relay.ts';
+
+export interface ServiceOptions {
+  readonly config: Config;
+  readonly databaseUrl: string;
+  readonly log: Logger;
+  readonly random?: () => number;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+}
+
+/** One instance: a relay, a hub and the two ports, wired together. Knows everybody; nobody knows it. */
+export class Service {
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #random: () => number;
+  readonly #pool: Pool;
+  readonly #relay: Relay;
+  readonly #server: Server;
+  readonly #admin: Server;
+  readonly #databaseUrl: string;
+  #migrated = false;
+  #draining = false;
+  #stopped: Promise<void> | undefined;
+  readonly hub: Hub;
+
+  constructor({ config, databaseUrl, log, random = Math.random, now = Date.now }: ServiceOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#random = random;
+    this.#databaseUrl = databaseUrl;
+    this.#pool = createPool(databaseUrl, {
+      max: config.databasePoolSize,
+      onIdleError: (error) => log.warn({ err: error }, 'an idle database connection was lost'),
+    });
+    this.hub = new Hub({ maxEvents: config.replayWindowEvents, maxBytes: config.replayWindowBytes });
+    this.#relay = new Relay({
+      connectionString: config.listenDatabaseUrl ?? databaseUrl,
+      hub: this.hub,
+      log,
+      batchEvents: config.relayBatchEvents,
+      pollIntervalMs: config.pollIntervalMs,
+      safetyPollMs: config.safetyPollMs,
+    });
+    const replayer = new Replayer({
+      db: this.#pool,
+      concurrency: config.replayConcurrency,
+      pageEvents: config.replayPageEvents,
+      pageBytes: config.subscriberBufferBytes / 2,
+    });
+    const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pool: this.#pool });
+    const context: Context = {
+      config,
+      log,
+      metrics,
+      hub: this.hub,
+      pool: this.#pool,
+      replay: (topics, after, through) => replayer.page(topics, after, through),
+      tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
+      sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0]?.secret ?? '', now),
+      condition: () => this.condition,
+      random,
+      now,
+    };
+    this.#server = createServer(createApp(context));
+    this.#admin = createAdminServer(metrics);
+  }
+
+  get condition(): Condition {
+    if (this.#draining) return 'draining';
+    return this.#migrated && this.#relay.caughtUp ? 'ready' : 'unavailable';
+  }
+
+  /** Where it listens, once started. */
+  get url(): string {
+    return urlOf(this.#server);
+  }
+
+  get adminUrl(): string {
+    return urlOf(this.#admin);
+  }
+
+  /**
+   * Listens, then follows the outbox; resolves when it is ready.
+   * @throws if a port is taken, or a migration is missing
+   */
+  async start(): Promise<void> {
+    const config = this.#config;
+    await listen(this.#server, config.port, config.host);
+    await listen(this.#admin, config.adminPort, config.adminHost);
+    const pending = await pendingMigrations({
+      connectionString: this.#databaseUrl,
+      set: config.migrate === 'outbox' ? 'outbox' : 'all',
+    });
+    if (pending.length > 0)
+      throw new Error(`migrations are missing, run settlewire migrate: ${pending.join(', ')}`);
+    this.#migrated = true;
+    this.#relay.start();
+    while (!this.#relay.caughtUp && !this.#draining) await delay(5);
+  }
+
+  /**
+   * Drains and stops: new clients are refused, those connected are sent away one after the other over DRAIN_SECONDS.
+   * May be called twice; both wait for the same end.
+   */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.#draining = true;
+    await this.#drain();
+    await Promise.all([close(this.#server), close(this.#admin)]);
+    await this.#relay.stop();
+    await this.#pool.end();
+  }
+
+  async #drain(): Promise<void> {
+    const subscribers = [...this.hub.subscribers];
+    if (subscribers.length === 0) return;
+    this.#log.info({ subscribers: subscribers.length }, 'draining');
+    const spreadMs = this.#config.drainSeconds * 1000;
+    const startedAt = performance.now();
+    for (const [index, subscriber] of subscribers.entries()) {
+      const dueMs = (spreadMs * (index + this.#random())) / subscribers.length;
+      const waitMs = dueMs - (performance.now() - startedAt);
+      if (waitMs > 1) await delay(waitMs);
+      subscriber.end('draining');
+    }
+  }
+}
+
+function urlOf(server: Server): string {
+  const { address, family, port } = server.address() as AddressInfo;
+  const host =
+    address === '0.0.0.0' || address === '::' ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address;
+  return `http://${host}:${port}`;
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/** Closes a server; connections that linger after a second are cut. */
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const cut = setTimeout(() => server.closeAllConnections(), 1000);
+    server.close(() => {
+      clearTimeout(cut);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
+}
