@@ -14,7 +14,6 @@ export interface Database {
   notifications: NotificationTable;
 }
 
-type Timestamp = ColumnType<Date, Date | string, Date | string>;
 type NullableTimestamp = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>;
 type MadeTimestamp = ColumnType<Date, Date | string | undefined, Date | string>;
 type Money = ColumnType<string, string | number, string | number>;
@@ -75,11 +74,11 @@ export type EscrowRole = 'buyer' | 'seller' | 'arbitrator';
 
 export interface EscrowTable {
   id: Generated<string>;
-  title: string;
+  title: Generated<string>;
   description: string | null;
   amount: Money;
   released_amount: Generated<string>;
-  asset_code: string;
+  asset_code: Generated<string>;
   asset_issuer: string | null;
   status: Generated<EscrowStatus>;
   type: Generated<'standard' | 'milestone' | 'timed'>;
@@ -134,7 +133,7 @@ export interface NotificationTable {
   payload: ColumnType<unknown, string | null | undefined, string | null>;
   status: Generated<'pending' | 'sent' | 'failed'>;
   read_at: NullableTimestamp;
-  created_at: Timestamp;
+  created_at: MadeTimestamp;
 }
 
 export interface PoolOptions {

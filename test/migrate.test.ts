@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { MigrationError, type MigrationSet, migrate, pendingMigrations } from '../src/migrate.ts';
-import { createEmptyDatabase, type TestDatabase } from './support/database.ts';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts';
 
 const BASE = '0001_outbox_base.sql';
 const MORE = '0003_outbox_more.sql';
@@ -170,5 +170,48 @@ describe('migrations', () => {
       'select name, length(sha256) as length from outbox_migration_checksum',
     );
     expect(rows).to.have.length(3).and.deep.include({ name: '0001_outbox_base', length: 64 });
+  });
+});
+
+describe('the migrated schema', () => {
+  let database: TestDatabase;
+
+  before(async () => {
+    database = await createTestDatabase();
+  });
+
+  after(() => database.drop());
+
+  it('describes every table, view, sequence, column and function', async () => {
+    const { rows } = await database.pool.query(
+      `select c.relname || coalesce('.' || a.attname, '') as undescribed
+         from pg_class c
+         left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p')
+        where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'S') and not c.relispartition
+          and not exists (select from pg_depend i where i.objid = c.oid and i.deptype = 'i')
+          and (obj_description(c.oid, 'pg_class') is null
+               or a.attname is not null and col_description(c.oid, a.attnum) is null)
+       union all
+       select p.oid::regprocedure::text from pg_proc p
+        where p.pronamespace = 'public'::regnamespace and obj_description(p.oid, 'pg_proc') is null`,
+    );
+    expect(rows).to.deep.equal([]);
+  });
+
+  it('lets nobody execute a function whom the owner has not named', async () => {
+    const { rows } = await database.pool.query(
+      `select p.oid::regprocedure::text as open
+         from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where p.pronamespace = 'public'::regnamespace and a.grantee = 0`,
+    );
+    expect(rows).to.deep.equal([]);
+  });
+
+  it('lets every function that runs with its owner’s rights look only where the migrations put things', async () => {
+    const { rows } = await database.pool.query<{ path: string }>(
+      `select distinct (select s from unnest(p.proconfig) s where s like 'search_path=%') as path
+         from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prosecdef`,
+    );
+    expect(rows).to.deep.equal([{ path: 'search_path=public, pg_temp' }]);
   });
 });
