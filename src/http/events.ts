@@ -11,32 +11,20 @@ import { authenticate } from './authenticate.ts';
 import { type Context, jitteredRetryMs } from './context.ts';
 import { requestedCursor, type Start, startCursor } from './cursor.ts';
 import { Problem, sendProblem } from './errors.ts';
+import { namedTopics } from './topics.ts';
 
 /** Most topics that `session` lists. */
 const LISTED_TOPICS = 100;
 
 /** `GET /v1/events`: a stream of the topics in the query, or of everything that the actor may see. */
 export function eventsRoute(context: Context): RequestHandler {
-  return (request, response) =>
-    open(context, request, response, namedTopics(request.query['topic'], context));
+  return (request, response) => open(context, request, response, namedTopics(request, context.config));
 }
 
 /** `GET /v1/streams/{id}/events` and its like: the same for one topic, for curl. */
 export function topicEventsRoute(context: Context, kind: 'stream' | 'escrow'): RequestHandler {
   return (request, response) =>
     open(context, request, response, [parseTopic(`${kind}:${request.params['id']}`)]);
-}
-
-function namedTopics(parameter: unknown, { config }: Context): string[] | undefined {
-  if (parameter === undefined) return undefined;
-  const texts = Array.isArray(parameter) ? parameter : [parameter];
-  if (texts.length > config.maxTopicsPerConnection) {
-    throw new Problem(
-      'too_many_topics',
-      `At most ${config.maxTopicsPerConnection} topics in one connection.`,
-    );
-  }
-  return [...new Set(texts.map((text) => parseTopic(String(text))))];
 }
 
 async function open(

@@ -1,0 +1,33 @@
+import type { RequestHandler } from 'express';
+import { lookUpMembership, maySee } from '../access/actor.ts';
+import { createKysely } from '../database.ts';
+import { readSnapshot } from '../snapshot/snapshot.ts';
+import { authenticate } from './authenticate.ts';
+import type { Context } from './context.ts';
+import { Problem } from './errors.ts';
+import { namedTopics } from './topics.ts';
+
+/**
+ * `GET /v1/snapshot`: the present state of the topics in the query, or of the actor's own, and the cursor to subscribe from.
+ * What the database fails at is answered as `unavailable`, like anything else that goes wrong.
+ */
+export function snapshotRoute(context: Context): RequestHandler {
+  const db = createKysely(context.pool);
+  return async (request, response) => {
+    const named = namedTopics(request, context.config);
+    const claims = authenticate(request, context);
+    if (context.condition() !== 'ready') throw new Problem('unavailable');
+    // Cursor, then membership, then state: what changes in between is in the stream after the cursor. It may be in the state
+    // as well; the other way round it could be in neither.
+    const {
+      cursor,
+      history: { epoch },
+    } = context.hub;
+    const membership = await lookUpMembership(context.pool, claims, cursor);
+    if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
+    if (response.destroyed) return;
+    const topics = await readSnapshot(db, named ?? membership.own);
+    response.setHeader('Cache-Control', 'no-store');
+    response.json({ cursor, epoch, topics });
+  };
+}

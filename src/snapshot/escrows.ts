@@ -1,0 +1,144 @@
+import { type Kysely, sql } from 'kysely';
+import type { Database, EscrowRole, EscrowStatus } from '../database.ts';
+import { anyOf, groupBy, wireTime } from './query-parts.ts';
+
+/** An escrow as it is, in the words of the `escrow:*` events. */
+export interface EscrowState {
+  readonly escrowId: string;
+  readonly status: EscrowStatus;
+  readonly amount: string;
+  readonly releasedAmount: string;
+  readonly asset: string;
+  readonly txHash: string | null;
+  readonly updatedAt: string | null;
+  readonly parties: readonly PartyState[];
+  /** Those released. */
+  readonly milestones: readonly MilestoneState[];
+  readonly dispute: DisputeState | null;
+}
+
+export interface PartyState {
+  readonly partyId: string;
+  readonly role: EscrowRole;
+  readonly status: 'pending' | 'accepted' | 'rejected';
+  readonly respondedAt: string | null;
+}
+
+export interface MilestoneState {
+  readonly conditionId: string;
+  readonly amount: string | null;
+  readonly asset: string;
+  readonly txHash: string | null;
+  readonly releasedAt: string | null;
+}
+
+export interface DisputeState {
+  readonly disputeId: string;
+  readonly filedByRole: string | null;
+  readonly status: 'open' | 'under_review' | 'resolved';
+  readonly outcome: 'released_to_seller' | 'refunded_to_buyer' | 'split' | null;
+  readonly sellerPercent: string | null;
+  readonly buyerPercent: string | null;
+  readonly resolvedAt: string | null;
+}
+
+/**
+ * Which escrows each user may see, by the rule of access/actor.ts: as creator, or as a party that has not rejected.
+ * @param userIds uuids
+ * @returns ids of escrows by user id
+ */
+export async function readEscrowIds(
+  db: Kysely<Database>,
+  userIds: readonly string[],
+): Promise<Map<string, Set<string>>> {
+  const byUser = new Map(userIds.map((id) => [id, new Set<string>()]));
+  if (userIds.length === 0) return byUser;
+  const rows = await db
+    .selectFrom('escrows')
+    .select(['creator_id as userId', 'id as escrowId'])
+    .where('creator_id', '=', anyOf(userIds))
+    .unionAll(
+      db
+        .selectFrom('escrow_parties')
+        .select(['user_id as userId', 'escrow_id as escrowId'])
+        .where('user_id', '=', anyOf(userIds))
+        .where('status', '<>', 'rejected'),
+    )
+    .execute();
+  for (const { userId, escrowId } of rows) byUser.get(userId)?.add(escrowId);
+  return byUser;
+}
+
+/**
+ * The escrows with these ids, newest first, in four queries however many there are.
+ * @param ids uuids
+ */
+export async function readEscrows(
+  db: Kysely<Database>,
+  ids: readonly string[],
+): Promise<Map<string, EscrowState>> {
+  if (ids.length === 0) return new Map();
+  const escrows = await db
+    .selectFrom('escrows')
+    .select(['id as escrowId', 'status', 'amount', 'released_amount as releasedAmount'])
+    .select(['asset_code as asset', 'transaction_hash as txHash', wireTime('updated_at').as('updatedAt')])
+    .where('id', '=', anyOf(ids))
+    .orderBy('created_at', 'desc')
+    .orderBy('id')
+    .execute();
+  const parties = await readParties(db, ids);
+  const milestones = await readMilestones(db, ids);
+  const disputes = await readDisputes(db, ids);
+  return new Map(
+    escrows.map((escrow) => [
+      escrow.escrowId,
+      {
+        ...escrow,
+        parties: (parties.get(escrow.escrowId) ?? []).map(({ escrowId: _, ...party }) => party),
+        milestones: (milestones.get(escrow.escrowId) ?? []).map(({ escrowId: _, ...milestone }) => milestone),
+        dispute: disputes.get(escrow.escrowId) ?? null,
+      },
+    ]),
+  );
+}
+
+async function readParties(db: Kysely<Database>, escrowIds: readonly string[]) {
+  const rows = await db
+    .selectFrom('escrow_parties')
+    .select(['escrow_id as escrowId', 'id as partyId', 'role', 'status'])
+    .select(wireTime('responded_at').as('respondedAt'))
+    .where('escrow_id', '=', anyOf(escrowIds))
+    .orderBy('role')
+    .orderBy('id')
+    .execute();
+  return groupBy(rows, ({ escrowId }) => escrowId);
+}
+
+async function readMilestones(db: Kysely<Database>, escrowIds: readonly string[]) {
+  const rows = await db
+    .selectFrom('escrow_conditions as condition')
+    .innerJoin('escrows', 'escrows.id', 'condition.escrow_id')
+    .select(['escrow_id as escrowId', 'condition.id as conditionId', 'condition.amount'])
+    .select(['asset_code as asset', 'tx_hash as txHash', wireTime('released_at').as('releasedAt')])
+    .where('escrow_id', '=', anyOf(escrowIds))
+    .where('is_released', '=', true)
+    .orderBy('released_at')
+    .orderBy('condition.id')
+    .execute();
+  return groupBy(rows, ({ escrowId }) => escrowId);
+}
+
+async function readDisputes(
+  db: Kysely<Database>,
+  escrowIds: readonly string[],
+): Promise<Map<string, DisputeState>> {
+  const rows = await db
+    .selectFrom('disputes')
+    .select(['escrow_id as escrowId', 'id as disputeId'])
+    .select(sql<string | null>`escrow_role(escrow_id, filed_by_user_id)`.as('filedByRole'))
+    .select(['status', 'outcome', 'seller_percent as sellerPercent', 'buyer_percent as buyerPercent'])
+    .select(wireTime('resolved_at').as('resolvedAt'))
+    .where('escrow_id', '=', anyOf(escrowIds))
+    .execute();
+  return new Map(rows.map(({ escrowId, ...dispute }) => [escrowId, dispute]));
+}
