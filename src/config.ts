@@ -178,6 +178,9 @@ const settings = z.object({
   relayBatchEvents: whole(1, 100_000, 1000, 'events'),
   pollIntervalMs: whole(1, 10_000, 5, 'milliseconds'),
   safetyPollMs: whole(10, 600_000, 5000, 'milliseconds'),
+  /** The relay polls when rings come faster, and sleeps again when events come slower. */
+  wakeRingsPerSecond: whole(1, 1_000_000, 250),
+  sleepEventsPerSecond: whole(0, 1_000_000, 100),
   stallAlertSeconds: seconds(0.1, 86_400, 30),
   /** Base of the jittered time after which a client reconnects. */
   retryMs: whole(1, 600_000, 2000, 'milliseconds'),

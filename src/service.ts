@@ -56,6 +56,9 @@ export class Service {
       batchEvents: config.relayBatchEvents,
       pollIntervalMs: config.pollIntervalMs,
       safetyPollMs: config.safetyPollMs,
+      wakeRingsPerSecond: config.wakeRingsPerSecond,
+      sleepEventsPerSecond: config.sleepEventsPerSecond,
+      stallAlertSeconds: config.stallAlertSeconds,
     });
     const replayer = new Replayer({
       db: this.#pool,

@@ -59,6 +59,18 @@ export class Metrics {
     );
     read('settlewire_relay_caught_up', '1 while connected and caught up.', () => Number(relay.caughtUp));
     read('settlewire_relay_asleep', '1 while waiting for a ring.', () => Number(relay.asleep));
+    new Gauge({
+      registers,
+      name: 'settlewire_horizon_stall_seconds',
+      help: 'How long a transaction has held back every reader, by its pid; absent while none does.',
+      labelNames: ['pid', 'application'],
+      collect() {
+        this.reset();
+        for (const { pid, applicationName } of relay.stall?.holders ?? []) {
+          this.set({ pid: String(pid), application: String(applicationName) }, relay.stall?.seconds ?? 0);
+        }
+      },
+    });
     read('settlewire_relay_rings', 'Rings heard.', () => relay.rings);
     read('settlewire_relay_reads', 'Reads of the outbox.', () => relay.stats.reads);
     read('settlewire_relay_events', 'Events read.', () => relay.stats.events);

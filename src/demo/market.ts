@@ -20,6 +20,7 @@ export interface Market {
   stop(): Promise<void>;
 }
 
+const ATTEMPTS = 5;
 const MOVES: readonly Move[] = [...streamMoves, ...escrowMoves, ...notificationMoves];
 
 /**
@@ -35,7 +36,7 @@ export function startMarket({ pool, intervalMs = 400, random = Math.random, log 
 
   async function move(): Promise<void> {
     try {
-      await inTransaction(pool, (client) => choose(MOVES, random).play(client, random));
+      await inTransaction(pool, (client) => moveSomething(client, random));
       if (failing) log.info('the demo market goes on');
       failing = false;
     } catch (error) {
@@ -57,6 +58,17 @@ export function startMarket({ pool, intervalMs = 400, random = Math.random, log 
       await moving;
     },
   };
+}
+
+/** Makes moves until one has found something to do: the market should not look dead because nobody could resume a stream. */
+async function moveSomething(client: pg.ClientBase, random: Random): Promise<void> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    await choose(MOVES, random).play(client, random);
+    const { rows } = await client.query<{ wrote: boolean }>(
+      'select pg_current_xact_id_if_assigned() is not null as wrote',
+    );
+    if (rows[0]?.wrote) return;
+  }
 }
 
 function choose(moves: readonly Move[], random: Random): Move {

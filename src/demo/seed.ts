@@ -78,16 +78,16 @@ async function addPeople(client: pg.ClientBase): Promise<boolean> {
 }
 
 async function addStream(client: pg.ClientBase, stream: SeedStream, number: number): Promise<void> {
-  const id = `5e771e00-0000-4000-8000-0000000001${String(number).padStart(2, '0')}`;
   const started = stream.status !== 'draft';
-  await client.query(
+  const { rows } = await client.query<{ id: string }>(
     `insert into streams (id, payer, recipient, status, rate_per_second, total_amount, start_time, last_settled_at,
                           end_time, label, off_chain_memo, chain_id)
-     values ($1, $2, $3, $4, $5, $6, case when $7 then now() - interval '3 days' end,
+     values (md5('settlewire demo stream ' || $1)::uuid, $2, $3, $4, $5, $6, case when $7 then now() - interval '3 days' end,
              case when $7 then now() - make_interval(mins => $8) end,
-             case when $9 then now() + interval '24 days' end, 'Demo stream', 'Made up for the demo', 'eip155:137')`,
+             case when $9 then now() + interval '24 days' end, 'Demo stream', 'Made up for the demo', 'eip155:137')
+     returning id`,
     [
-      id,
+      number,
       stream.payer.walletAddress,
       stream.recipient.walletAddress,
       stream.status,
@@ -103,7 +103,7 @@ async function addStream(client: pg.ClientBase, stream: SeedStream, number: numb
     `insert into settlements (stream_id, status, amount, asset, tx_hash, requested_at, finished_at)
      select id, 'succeeded', least(total_amount, rate_per_second * 3600), 'USDC', '0x' || md5(id::text),
             last_settled_at, last_settled_at from streams where id = $1`,
-    [id],
+    [rows[0]?.id],
   );
 }
 

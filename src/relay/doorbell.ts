@@ -18,9 +18,11 @@ import pgListen, { type Subscriber as Listener } from 'pg-listen';
  *
  * States of the relay's session:
  *
- *   awake    The key is not held; nobody rings; the relay reads every few milliseconds. Only while the key is refused, which a
- *            writer's try does for a moment. It never waits for the key: a lock queue would make writers' tries fail for nothing.
- *   asleep   The key is held; the relay reads when rung, and every safety interval in any case.
+ *   awake    The key is not held; nobody rings; the relay reads every few milliseconds. So it is under load (see pace.ts), and
+ *            while the key is refused, which a writer's try does for a moment. It never waits for the key: behind a waiting
+ *            sleeper the tries of writers would fail, and they would ring for nothing.
+ *   asleep   The key is held; the relay reads when rung, and every safety interval in any case. A read that sees a writer in
+ *            flight is followed by another one soon.
  *
  * A ring carries nothing and promises nothing. LISTEN is pg-listen's, on a session of its own; it can look alive when the network
  * has swallowed it, so after a quiet safety interval the relay rings itself, and a ring that does not arrive in time means that
@@ -50,6 +52,9 @@ export class Doorbell {
    */
   constructor(client: Client, listenOptions: ClientConfig) {
     this.#client = client;
+    // Its end is the key's end: from then on nobody rings.
+    client.on('error', (error) => this.#lose(error));
+    client.on('end', () => this.#lose(new Error('the session that holds the doorbell key has ended')));
     this.#listener = pgListen.default(listenOptions, {
       // Reconnecting is the relay's; paranoid checks would be a second self-test.
       retryLimit: 1,
@@ -83,20 +88,27 @@ export class Doorbell {
 
   /** Takes the key, without waiting for it; the next read decides whether the relay may wait. */
   async fallAsleep(): Promise<void> {
+    this.#throwIfLost();
     if (this.#asleep) return;
     const { rows } = await this.#client.query(`select pg_try_advisory_lock_shared(${KEY}) as held`);
     this.#asleep = rows[0]?.held === true;
   }
 
-  /** Whether somebody rang since the last call; the ring is answered. */
-  answer(): boolean {
-    const rung = this.#rung;
+  /** Lets go of the key, so that writers ring no more. */
+  async wakeUp(): Promise<void> {
+    this.#throwIfLost();
+    if (!this.#asleep) return;
+    await this.#client.query(`select pg_advisory_unlock_shared(${KEY})`);
+    this.#asleep = false;
+  }
+
+  /** The rings so far are answered by the read that now begins; later ones end the next {@link wait}. */
+  answer(): void {
     this.#rung = false;
-    return rung;
   }
 
   /**
-   * Waits for a ring. After `safetyMs` without one it rings itself through the real channel, and so returns in any case.
+   * Waits for a ring; returns at once if there was one since {@link answer}. After `safetyMs` without one it rings itself through the real channel, and so returns in any case.
    * @throws if the listening session is lost or its own ring does not come back
    */
   async wait(safetyMs: number, signal: AbortSignal): Promise<void> {
@@ -124,8 +136,12 @@ export class Doorbell {
       expiry.abort();
       signal.removeEventListener('abort', stop);
     }
-    if (this.#lost !== undefined) throw this.#lost;
+    this.#throwIfLost();
     return this.#rung || signal.aborted;
+  }
+
+  #throwIfLost(): void {
+    if (this.#lost !== undefined) throw this.#lost;
   }
 
   #ring(): void {
@@ -135,7 +151,7 @@ export class Doorbell {
   }
 
   #lose(error: Error): void {
-    this.#lost = error;
+    this.#lost ??= error;
     this.#wake?.();
   }
 }

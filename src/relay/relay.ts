@@ -4,6 +4,8 @@ import { Client, type ClientConfig } from 'pg';
 import type { Hub } from '../hub/hub.ts';
 import { type Batch, readBatch, readHead } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
+import { Pace, type PaceOptions } from './pace.ts';
+import { type Stall, StallWatch } from './stall.ts';
 
 /** What the relay tells of itself. */
 export interface RelayLog {
@@ -11,17 +13,19 @@ export interface RelayLog {
   warn(fields: object, message: string): void;
 }
 
-export interface RelayOptions {
+export interface RelayOptions extends PaceOptions {
   /** A direct connection: LISTEN and session locks do not survive a transaction-pooling proxy. */
   readonly connectionString: string;
   readonly hub: Hub;
   readonly log: RelayLog;
   /** Most events in one read. */
   readonly batchEvents: number;
-  /** Time between reads while a writer is in flight, in milliseconds. */
+  /** Time between reads while awake, in milliseconds. */
   readonly pollIntervalMs: number;
   /** Longest time without a read, in milliseconds. */
   readonly safetyPollMs: number;
+  /** A writer that holds the horizon for longer is reported. */
+  readonly stallAlertSeconds: number;
 }
 
 /** What the relay has done since it was made; never goes down. */
@@ -48,10 +52,12 @@ export class Relay {
   #ringsBefore = 0;
   #begun = false;
   #caughtUp = false;
+  readonly #stallWatch: StallWatch;
   readonly stats: RelayStats = { reads: 0, events: 0, reconnects: 0, lagSeconds: 0 };
 
   constructor(options: RelayOptions) {
     this.#options = options;
+    this.#stallWatch = new StallWatch(options.stallAlertSeconds);
   }
 
   /** Connected, and everything up to the last horizon has been handed on. */
@@ -67,6 +73,11 @@ export class Relay {
   /** Waiting for a ring, the key held. */
   get asleep(): boolean {
     return this.#caughtUp && this.#doorbell?.asleep === true;
+  }
+
+  /** Undefined unless a writer has held back every reader for too long. */
+  get stall(): Stall | undefined {
+    return this.#stallWatch.stall;
   }
 
   /** Begins to follow; reconnects by itself until {@link stop}. */
@@ -115,25 +126,13 @@ export class Relay {
       },
     });
     const client = new Client(config('settlewire relay'));
-    let lost: Error | undefined;
-    client.on('error', (error) => {
-      lost = error;
-    });
     const doorbell = new Doorbell(client, config('settlewire listen'));
     this.#doorbell = doorbell;
     try {
       await client.connect();
       await doorbell.open();
       await this.#begin(client);
-      while (!this.#stop.signal.aborted) {
-        await doorbell.fallAsleep();
-        await this.#drain(client, doorbell);
-        this.#caughtUp = true;
-        onCaughtUp();
-        if (doorbell.asleep) await doorbell.wait(this.#options.safetyPollMs, this.#stop.signal);
-        else await this.#pause(this.#options.pollIntervalMs);
-        if (lost !== undefined) throw lost;
-      }
+      await this.#follow(client, doorbell, onCaughtUp);
     } finally {
       this.#ringsBefore += doorbell.rings;
       this.#doorbell = undefined;
@@ -153,19 +152,35 @@ export class Relay {
     this.#begun = true;
   }
 
-  /** Reads until nothing is left, nobody has rung meanwhile, and no writer was in flight. */
-  async #drain(client: Client, doorbell: Doorbell): Promise<void> {
-    const { batchEvents, pollIntervalMs } = this.#options;
-    for (let pauseMs = pollIntervalMs; !this.#stop.signal.aborted; ) {
+  /** Reads and waits until a session is lost or the relay stops. See doorbell.ts for the order of the steps. */
+  async #follow(client: Client, doorbell: Doorbell, onCaughtUp: () => void): Promise<void> {
+    const { batchEvents, pollIntervalMs, safetyPollMs } = this.#options;
+    const pace = new Pace(this.#options, performance.now());
+    const stallWatch = this.#stallWatch;
+    let rings = doorbell.rings;
+    let pauseMs = 0;
+    while (!this.#stop.signal.aborted) {
+      if (pace.awake) await doorbell.wakeUp();
+      else await doorbell.fallAsleep();
       doorbell.answer();
       const batch = await this.#read(client);
-      const more = batch.events.length === batchEvents;
-      if (!more && !batch.inFlight && !doorbell.answer()) return;
-      if (batch.events.length > 0) {
-        pauseMs = pollIntervalMs;
-      } else if (batch.inFlight) {
+      pace.note(performance.now(), { rings: doorbell.rings - rings, events: batch.events.length });
+      rings = doorbell.rings;
+      if (batch.events.length === batchEvents) continue;
+      this.#caughtUp = true;
+      onCaughtUp();
+      const stall = await stallWatch.note(client, batch, performance.now());
+      if (stall !== undefined)
+        this.#options.log.warn({ ...stall }, 'relay: a writer holds back every reader');
+      if (doorbell.asleep && !batch.inFlight) {
+        pauseMs = 0;
+        await doorbell.wait(safetyPollMs, this.#stop.signal);
+      } else if (doorbell.asleep) {
+        // Its lock goes a moment after its rows are visible, or when a person comes back to a forgotten transaction.
+        pauseMs = batch.events.length > 0 ? 0 : Math.min(Math.max(1, pauseMs * 2), LONGEST_PAUSE_MS);
         await this.#pause(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      } else {
+        await this.#pause(pollIntervalMs);
       }
     }
   }

@@ -1,0 +1,38 @@
+import { pino } from 'pino';
+import { parseConfig } from '../../src/config.ts';
+import { Service, type ServiceOptions } from '../../src/service.ts';
+import { JWT_SECRET } from './tokens.ts';
+
+/**
+ * A service on a database that exists, on free ports, ready; logs nothing. `environment` as in the configuration reference;
+ * heartbeats and reconnection times are short unless it says otherwise.
+ */
+export async function startService(
+  databaseUrl: string,
+  environment: Record<string, string> = {},
+  options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>> = {},
+): Promise<Service> {
+  const service = makeService(databaseUrl, environment, options);
+  await service.start();
+  return service;
+}
+
+/** As {@link startService}, not started. */
+export function makeService(
+  databaseUrl: string,
+  environment: Record<string, string> = {},
+  options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>> = {},
+): Service {
+  const config = parseConfig({
+    DATABASE_URL: databaseUrl,
+    JWT_SECRET,
+    HOST: '127.0.0.1',
+    PORT: '0',
+    ADMIN_PORT: '0',
+    DRAIN_SECONDS: '0',
+    HEARTBEAT_SECONDS: '0.2',
+    RETRY_MS: '50',
+    ...environment,
+  });
+  return new Service({ config, databaseUrl, log: pino({ level: 'silent' }), ...options });
+}
