@@ -189,9 +189,24 @@ describe('dashboard state', () => {
     await answer(new Error('away'));
     await answer({ cursor: 1, topics });
     sync.event({ id: 2, type: 'access:granted', data: { topic: 'escrow:x' } });
-    await answer(Object.assign(new Error('forbidden'), { status: 403 }));
+    await answer(Object.assign(new Error('forbidden'), { status: 403, final: true }));
     sync.event({ id: 3, type: 'access:granted', data: { topic: 'escrow:y' } });
     expect(asked).to.deep.equal(['all', 'all', 'escrow:x', 'escrow:y']);
+  });
+
+  it('takes an escrow again when its dispute is resolved, for the event does not say what was released', async () => {
+    const { sync, asked, answer } = await createSync();
+    sync.restart();
+    await answer({ cursor: 1, topics });
+    sync.event({
+      id: 2,
+      type: 'escrow:dispute_resolved',
+      data: { escrowId: 'e', outcome: 'released_to_seller' },
+    });
+    expect(sync.state.escrows.get('e')?.['dispute']).to.include({ status: 'resolved' });
+    await answer({ cursor: 2, topics: { 'escrow:e': { ...escrow, releasedAmount: '9' } } });
+    expect(asked).to.deep.equal(['all', 'escrow:e']);
+    expect(sync.state.escrows.get('e')).to.include({ releasedAmount: '9' });
   });
 
   it('takes everything again after an event that was cut down to its size', async () => {

@@ -6,6 +6,8 @@ export class Refused extends Error {
   constructor(status) {
     super(`the service answered ${status}`);
     this.status = status;
+    /** No session, or one whose user may see nothing any more: neither mends itself by asking again. */
+    this.final = status === 401 || status === 403;
   }
 }
 
@@ -34,7 +36,7 @@ export async function openSession() {
 /**
  * @param {string} [topic] one topic, or nothing for everything of one's own
  * @returns {Promise<{ cursor: number | string, epoch: string, topics: Record<string, any> }>}
- * @throws {Refused} 401 without a session, 403 for a topic that is not (or no longer) visible
+ * @throws {Refused} 401 without a session, 403 for a topic that is not (or no longer) visible or a closed account
  */
 export async function snapshot(topic) {
   const query = topic ? `?topic=${encodeURIComponent(topic)}` : '';

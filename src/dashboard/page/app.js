@@ -89,7 +89,7 @@ async function reopen() {
     await snapshot();
     feed.open(feed.cursor);
   } catch (error) {
-    if (error.status === 401) end();
+    if (error.final) end();
     else reopen();
   }
 }
@@ -140,7 +140,7 @@ async function start() {
   try {
     await openSession();
   } catch (error) {
-    if (error.status === 401 || error.status === 403) return end();
+    if (error.final) return end();
     throw error;
   }
   const cursor = await sync.restart();

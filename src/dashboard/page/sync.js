@@ -7,12 +7,14 @@ import { applyEvent, applySnapshot, emptyState, knows, topicOf } from './state.j
 /** Held events beyond this many are let go, and the snapshot is taken once more instead. */
 const HELD_AT_MOST = 2_000;
 const RETRY_AT_MOST_MS = 10_000;
+/** Deciding a dispute moves money, and the event does not say how much. */
+const INCOMPLETE = new Set(['escrow:dispute_resolved']);
 
 /**
  * @param {{
  *   snapshot(topic?: string): Promise<{ cursor: number | string, topics: Record<string, any> }>,
  *   changed(id: string | null): void,
- *   refused(status: number): void,
+ *   refused(): void,
  *   wait(ms: number): Promise<void>,
  * }} need
  */
@@ -54,6 +56,7 @@ export function createSync(need) {
     if (it.type === 'access:granted' || (it.type !== 'access:revoked' && topic && !knows(sync.state, topic)))
       return fetchLater(topic, it);
     need.changed(applyEvent(sync.state, it.type, it.data));
+    if (INCOMPLETE.has(it.type)) fetchLater(topic);
   }
 
   function hold(queue, it) {
@@ -62,7 +65,7 @@ export function createSync(need) {
   }
 
   function fetchLater(topic, it) {
-    fetching.set(topic, { held: [it], overflowed: false });
+    fetching.set(topic, { held: it ? [it] : [], overflowed: false });
     if (!working) work();
   }
 
@@ -93,9 +96,8 @@ export function createSync(need) {
       try {
         return await need.snapshot(topic);
       } catch (error) {
-        const final = error.status === 401 || (topic && (error.status === 403 || error.status === 404));
-        if (error.status === 401) need.refused(401);
-        if (final) return null;
+        if (error.final && (!topic || error.status === 401)) need.refused();
+        if (error.final) return null;
         await need.wait(pause);
       }
     }

@@ -1,0 +1,252 @@
+import { expect } from 'chai';
+import type { Browser, Page } from 'playwright-core';
+import { startMarket } from '../../src/demo/market.ts';
+import { type DemoUser, seedDemo } from '../../src/demo/seed.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { JWT_SECRET, mintToken } from '../support/tokens.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { launchBrowser, openPage, type WatchedPage } from './browser.ts';
+import { freePort, type ServiceProcess, startServiceProcess } from './service-process.ts';
+
+const OTHER_WALLET = '0x5e771e0000000000000000000000000000000002';
+
+describe('the dashboard in a browser', () => {
+  let browser: Browser;
+  let database: TestDatabase;
+  let you: DemoUser;
+  let port: number;
+  let service: ServiceProcess;
+  let watched: WatchedPage;
+  let page: Page;
+
+  const start = async (environment: Record<string, string> = {}) => {
+    service = await startServiceProcess(port, { DATABASE_URL: database.url, JWT_SECRET, ...environment });
+  };
+  const link = () => `${service.url}/#token=${mintToken({ sub: you.userId })}`;
+
+  before(async () => {
+    browser = await launchBrowser();
+  });
+  after(() => browser.close());
+
+  beforeEach(async () => {
+    database = await createTestDatabase();
+    you = await seedDemo(database.pool);
+    port = await freePort();
+    watched = await openPage(browser);
+    page = watched.page;
+  });
+  afterEach(async () => {
+    await watched.context.close();
+    await service.end('SIGKILL');
+    await database.drop();
+  });
+
+  it('opens by the printed link, keeps its token out of sight, and shows changes as they are committed', async () => {
+    await start({ DEMO: 'true' });
+    const printed = await waitFor(() => /http:\S+#token=\S+/.exec(service.output)?.[0], { what: 'the link' });
+    await page.goto(printed);
+    await becomes(page, 'live');
+    expect(page.url()).to.equal(`${service.url}/`);
+
+    const { rows } = await database.pool.query<{ id: string }>(
+      `insert into streams (payer, recipient, status, rate_per_second, total_amount)
+       values ($1, $2, 'active', 0.123456789, 77) returning id`,
+      [you.walletAddress, OTHER_WALLET],
+    );
+    const id = rows[0]?.id ?? '';
+    const row = page.locator('#streams tr', { hasText: id.slice(0, 8) });
+    await row.getByText('0.123456789/s').waitFor();
+    await database.pool.query(`update streams set status = 'cancelled' where id = $1`, [id]);
+    await row.getByText('cancelled').waitFor();
+    await database.pool.query('delete from settlements where stream_id = $1', [id]);
+    await database.pool.query('delete from streams where id = $1', [id]);
+    await row.waitFor({ state: 'detached' });
+
+    await database.pool.query(`insert into notifications (user_id, event_type) values ($1, 'made.by.test')`, [
+      you.userId,
+    ]);
+    await page.locator('.note.unread', { hasText: 'made by test' }).waitFor();
+    await database.pool.query(`update notifications set read_at = now() where event_type = 'made.by.test'`);
+    await page.locator('.note:not(.unread)', { hasText: 'made by test' }).waitFor();
+
+    await page.reload();
+    await becomes(page, 'live');
+    expect(watched.complaints).to.deep.equal([]);
+  });
+
+  it('carries on over a crash of the service, while others write, and neither misses nor repeats an event', async () => {
+    await start();
+    const from = startCursor(page);
+    await page.goto(link());
+    await becomes(page, 'live');
+    const market = startMarket({ pool: database.pool, intervalMs: 15, log: { info() {}, warn() {} } });
+    try {
+      for (let crash = 0; crash < 2; crash += 1) {
+        await receives(page, 40);
+        await service.end('SIGKILL');
+        await becomes(page, 'reconnecting');
+        const written = await newestId(database);
+        await waitFor(async () => (await newestId(database)) > written + 30, { what: 'events in the dark' });
+        await start();
+        await becomes(page, 'live');
+      }
+      await receives(page, 40);
+    } finally {
+      await market.stop();
+    }
+    const last = await newestId(database);
+    await waitFor(async () => (await page.evaluate<number>('settlewire.cursor')) >= last, {
+      what: 'the page to catch up',
+      timeoutMs: 10_000,
+    });
+
+    const received = await page.evaluate<number[]>('settlewire.received');
+    expect(received).to.deep.equal(await visibleTo(database, you, await from));
+    expect(received.length).to.be.above(120);
+    expect(await page.evaluate('settlewire.duplicates')).to.equal(0);
+    await waitFor(async () => isSame(await shown(page), await stored(database, you)), {
+      what: 'the page to show what the database holds',
+    });
+    expect(watched.complaints).to.deep.equal([]);
+  });
+
+  it('says why it is waiting while the service is deployed anew', async () => {
+    await start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    await service.end('SIGTERM');
+    await page.locator('#connection', { hasText: 'the service is being restarted' }).waitFor();
+    await start();
+    await becomes(page, 'live');
+    expect(watched.complaints).to.deep.equal([]);
+  });
+
+  it('takes the snapshot again after a reset, and goes on from there', async () => {
+    await start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    await service.end('SIGKILL');
+    await becomes(page, 'reconnecting');
+    // What happens now is in no history that the page could be given.
+    await database.pool.query(
+      `update streams set status = 'withdrawn' where $1 in (payer, recipient) and status = 'active'`,
+      [you.walletAddress],
+    );
+    await database.pool.query('select outbox_new_epoch()');
+    const again = page.waitForResponse((it) => it.url().endsWith('/v1/snapshot') && it.ok());
+    await start();
+    await again;
+    await becomes(page, 'live');
+    await page.locator('#connection', { hasText: 'state taken again' }).waitFor();
+    await waitFor(async () => isSame(await shown(page), await stored(database, you)), {
+      what: 'the new state',
+    });
+
+    const before = await page.evaluate<number>('settlewire.received.length');
+    await database.pool.query('insert into notifications (user_id, event_type) values ($1, $2)', [
+      you.userId,
+      'made.by.test',
+    ]);
+    await page.locator('.note.unread', { hasText: 'made by test' }).waitFor();
+    expect(await page.evaluate('settlewire.received.length')).to.equal(before + 1);
+    expect(await page.evaluate('settlewire.duplicates')).to.equal(0);
+    expect(watched.complaints).to.deep.equal([]);
+  });
+
+  it('tells whoever comes without a session what to do', async () => {
+    await start();
+    await page.goto(service.url);
+    await page.getByRole('heading', { name: 'No session' }).waitFor();
+    expect(await page.locator('#board').isVisible()).to.equal(false);
+  });
+
+  it('says that the session has ended when the account is closed', async () => {
+    await start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    await database.pool.query('update users set is_active = false where id = $1', [you.userId]);
+    await page.locator('#connection', { hasText: 'Session ended' }).waitFor({ timeout: 15_000 });
+  });
+
+  it('shows raw events in a drawer that the keyboard opens and closes', async () => {
+    await start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    const toggle = page.getByRole('button', { name: 'Raw events' });
+    await toggle.focus();
+    await page.keyboard.press('Enter');
+    await database.pool.query('insert into notifications (user_id, event_type) values ($1, $2)', [
+      you.userId,
+      'made.by.test',
+    ]);
+    await page.locator('#raw li', { hasText: 'notification:new' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('#drawer').waitFor({ state: 'hidden' });
+    expect(await toggle.evaluate((it) => it === it.ownerDocument.activeElement)).to.equal(true);
+  });
+});
+
+async function becomes(page: Page, state: string): Promise<void> {
+  await waitFor(async () => (await page.evaluate('window.settlewire?.state')) === state, {
+    what: `the page to be ${state}`,
+    timeoutMs: 15_000,
+  });
+}
+
+async function receives(page: Page, more: number): Promise<void> {
+  const count = () => page.evaluate<number>('settlewire.received.length');
+  const enough = (await count()) + more;
+  await waitFor(async () => (await count()) >= enough, { what: `${more} more events`, timeoutMs: 15_000 });
+}
+
+/** The cursor with which the page opens its first event stream. */
+async function startCursor(page: Page): Promise<number> {
+  const request = await page.waitForRequest((it) => it.url().includes('/v1/events'));
+  return Number(new URL(request.url()).searchParams.get('lastEventId'));
+}
+
+async function newestId({ pool }: TestDatabase): Promise<number> {
+  const { rows } = await pool.query<{ id: string }>('select coalesce(max(id), 0) as id from outbox');
+  return Number(rows[0]?.id);
+}
+
+/** By SQL alone: the ids after a cursor of what one actor may see, each judged by the access events up to it. */
+async function visibleTo({ pool }: TestDatabase, actor: DemoUser, after: number): Promise<number[]> {
+  const { rows } = await pool.query<{ id: string }>(
+    `select e.id from outbox e
+      where e.id > $1 and (e.topic = any($2) or (
+        select a.type from outbox a
+         where a.topic = any($2) and a.type like 'access:%' and a.data ->> 'topic' = e.topic and a.id < e.id
+         order by a.id desc limit 1) = 'access:granted')
+      order by e.id`,
+    [after, [`user:${actor.userId}`, `wallet:${actor.walletAddress}`]],
+  );
+  return rows.map((it) => Number(it.id));
+}
+
+type Statuses = Record<string, string>;
+
+/** What the page holds, whether or not it has room to show it. */
+async function shown(page: Page): Promise<Statuses> {
+  return page.evaluate<Statuses>(`Object.fromEntries([
+    ...[...settlewire.data.streams.values()].map((it) => [it.streamId, it.status + ' ' + it.ratePerSecond]),
+    ...[...settlewire.data.escrows.values()].map((it) => [it.escrowId, it.status + ' ' + it.releasedAmount]),
+  ].sort())`);
+}
+
+async function stored({ pool }: TestDatabase, actor: DemoUser): Promise<Statuses> {
+  const { rows } = await pool.query<{ id: string; status: string }>(
+    `select id, status || ' ' || rate_per_second as status from streams where $1 in (payer, recipient)
+     union all
+     select id, status || ' ' || released_amount from escrows e
+      where creator_id = $2
+         or exists (select from escrow_parties where escrow_id = e.id and user_id = $2 and status <> 'rejected')`,
+    [actor.walletAddress, actor.userId],
+  );
+  return Object.fromEntries(rows.map((it) => [it.id, it.status] as const).sort());
+}
+
+function isSame(one: Statuses, other: Statuses): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
