@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
-  chmod,
   chown,
+  type FileHandle,
   mkdir,
-  mkdtemp,
+  open,
   readdir,
   readFile,
   rename,
@@ -13,7 +13,6 @@ import {
   stat,
   writeFile,
 } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { EmbeddedPostgresError } from './data-dir-lock.ts';
 import type { PostgresBinaries } from './postgres-binaries.ts';
@@ -51,23 +50,21 @@ export async function initialiseCluster({ directory, user, binaries, password }:
   if (await exists(directory)) return;
 
   const draft = join(parent, draftPrefix + randomBytes(4).toString('hex'));
-  const secretDir = await mkdtemp(join(tmpdir(), 'settlewire-initdb-'));
-  const passwordFile = join(secretDir, 'password');
+  const passwordFile = await openUnlinked(`${draft}.password`, `${password}\n`, user);
   try {
     await mkdir(draft, { mode: 0o700 });
-    await writeFile(passwordFile, `${password}\n`, { mode: 0o600 });
-    for (const path of [draft, secretDir, passwordFile]) await give(path, user);
+    if (user.ids.uid !== undefined && user.ids.gid !== undefined)
+      await chown(draft, user.ids.uid, user.ids.gid);
+    const args = ['--username=postgres', '--auth=scram-sha-256', '--pwfile=/dev/fd/3'];
     // The builtin locale needs none of the operating system's, and sorts the same everywhere.
-    const locale = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
-    const initdb = spawnIn(draft, user, binaries.initdb, [
-      ...['--username=postgres', '--auth=scram-sha-256', `--pwfile=${passwordFile}`, ...locale],
-    ]);
+    args.push('--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8');
+    const initdb = spawnIn(draft, user, binaries.initdb, args, { passing: passwordFile.fd });
     const said = lastLines(initdb, () => {});
     const [code, signal] = await closed(initdb);
     if (code !== 0) throw new EmbeddedPostgresError(`initdb failed (${signal ?? code}): ${said()}`);
     await rename(draft, directory);
   } finally {
-    await rm(secretDir, { recursive: true, force: true });
+    await passwordFile.close();
     await rm(draft, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -102,10 +99,13 @@ export async function exists(path: string): Promise<boolean> {
   return (await stat(path).catch(() => null)) !== null;
 }
 
-async function give(path: string, { ids }: PostgresUser): Promise<void> {
-  if (ids.uid === undefined || ids.gid === undefined) return;
-  await chown(path, ids.uid, ids.gid);
-  if ((await stat(path)).isDirectory()) await chmod(path, 0o700);
+// Without a name in any directory there is nothing to be left behind, whenever we are killed.
+async function openUnlinked(path: string, content: string, { ids }: PostgresUser): Promise<FileHandle> {
+  await writeFile(path, content, { flag: 'wx', mode: 0o600 });
+  const file = await open(path, 'r');
+  await rm(path);
+  if (ids.uid !== undefined && ids.gid !== undefined) await file.chown(ids.uid, ids.gid);
+  return file;
 }
 
 // Another user may be unable to reach a directory below, say, /root. We enter it before we give up our rights, and
@@ -115,16 +115,16 @@ function spawnIn(
   { ids }: PostgresUser,
   program: string,
   args: readonly string[],
-  options: { detached?: boolean } = {},
+  { detached = false, passing }: { detached?: boolean; passing?: number } = {},
 ): ChildProcess {
   const throughCwd = ids.uid !== undefined && process.platform === 'linux';
   return spawn(program, ['-D', throughCwd ? '/proc/self/cwd' : directory, ...args], {
     ...ids,
-    ...options,
+    detached,
     cwd: directory,
     // No PG* variable of ours may steer the server.
     env: { PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', passing ?? 'ignore'],
   });
 }
 

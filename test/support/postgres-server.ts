@@ -63,12 +63,18 @@ const starters: Record<
     const { startEmbeddedPostgres } = await import('../../src/embedded/embedded-postgres.ts');
     const dataDir = await mkdtemp(join(tmpdir(), 'settlewire-test-'));
     await chmod(dataDir, 0o755);
-    const server = await startEmbeddedPostgres({ dataDir, settings: SERVER_SETTINGS, log: () => {} });
+    const remove = () => rm(dataDir, { recursive: true, force: true });
+    const server = await startEmbeddedPostgres({ dataDir, settings: SERVER_SETTINGS, log: () => {} }).catch(
+      async (error: unknown) => {
+        await remove();
+        throw error;
+      },
+    );
     return {
       url: server.url,
       stop: async () => {
         await server.stop();
-        await rm(dataDir, { recursive: true, force: true });
+        await remove();
       },
     };
   },
