@@ -95,7 +95,7 @@ begin
    where i.inhparent = 'outbox'::regclass;
   -- Ids that a new epoch has leapt over need no partition; rows that already sit in the default partition stay there.
   next_from := greatest(next_from, last_id - last_id % width, (select coalesce(max(d.id) + 1, 0) from outbox_default d));
-  while (next_from + width - 1 - last_id) / width < ahead and next_from + width < 281474976710656 loop
+  while (next_from - 1 - last_id) / width < ahead and next_from + width < 281474976710656 loop
     name := 'outbox_p' || next_from;
     execute format('create table %I (like outbox including defaults including constraints)', name);
     execute format('comment on table %I is %L', name, format('Events with ids from %s to %s.', next_from, next_from + width - 1));

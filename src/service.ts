@@ -13,6 +13,7 @@ import type { Condition, Context } from './http/context.ts';
 import { Hub } from './hub/hub.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Replayer } from './outbox/replayer.ts';
+import { Retention } from './outbox/retention.ts';
 import { Relay } from './relay/relay.ts';
 
 export interface ServiceOptions {
@@ -24,6 +25,8 @@ export interface ServiceOptions {
   readonly now?: () => number;
 }
 
+const RETENTION_INTERVAL_MS = 60_000;
+
 /** One instance: a relay, a hub and the two ports, wired together. Knows everybody; nobody knows it. */
 export class Service {
   readonly #config: Config;
@@ -31,6 +34,7 @@ export class Service {
   readonly #random: () => number;
   readonly #pool: Pool;
   readonly #relay: Relay;
+  readonly #retention: Retention;
   readonly #server: Server;
   readonly #admin: Server;
   readonly #databaseUrl: string;
@@ -59,6 +63,12 @@ export class Service {
       wakeRingsPerSecond: config.wakeRingsPerSecond,
       sleepEventsPerSecond: config.sleepEventsPerSecond,
       stallAlertSeconds: config.stallAlertSeconds,
+    });
+    this.#retention = new Retention({
+      pool: this.#pool,
+      log,
+      retentionHours: config.retentionHours,
+      intervalMs: RETENTION_INTERVAL_MS,
     });
     const replayer = new Replayer({
       db: this.#pool,
@@ -114,6 +124,7 @@ export class Service {
       throw new Error(`migrations are missing, run settlewire migrate: ${pending.join(', ')}`);
     this.#migrated = true;
     this.#relay.start();
+    this.#retention.start();
     while (!this.#relay.caughtUp && !this.#draining) await delay(5);
   }
 
@@ -130,7 +141,7 @@ export class Service {
     this.#draining = true;
     await this.#drain();
     await Promise.all([close(this.#server), close(this.#admin)]);
-    await this.#relay.stop();
+    await Promise.all([this.#relay.stop(), this.#retention.stop()]);
     await this.#pool.end();
   }
 
