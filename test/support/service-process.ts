@@ -1,0 +1,149 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { JWT_SECRET } from './tokens.ts';
+import { waitFor } from './wait-for.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** Settings of a service over a test database: quick to come back, quiet. */
+const SETTINGS = {
+  JWT_SECRET,
+  HOST: '127.0.0.1',
+  DRAIN_SECONDS: '0',
+  HEARTBEAT_SECONDS: '0.2',
+  RETRY_MS: '30',
+  LOG_LEVEL: 'warn',
+};
+
+/** `settlewire <command>` as a child process, as a person would start it; may be started again, on the same ports. */
+export class ServiceProcess {
+  readonly url: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly #command: readonly string[];
+  #child: ChildProcess | undefined;
+  #exit: Promise<Exit> = Promise.resolve({ code: null, signal: null });
+  /** What the present run has printed. */
+  stdout = '';
+  stderr = '';
+
+  private constructor(environment: Record<string, string>, command: readonly string[]) {
+    this.environment = environment;
+    this.url = `http://127.0.0.1:${environment['PORT']}`;
+    this.#command = command;
+  }
+
+  /**
+   * A process on free ports, not started.
+   * @param environment as in the configuration reference; nothing is inherited but what a program needs to run
+   */
+  static async create(
+    environment: Record<string, string>,
+    {
+      command = ['serve'],
+      settings = SETTINGS,
+    }: { command?: readonly string[]; settings?: Record<string, string> } = {},
+  ): Promise<ServiceProcess> {
+    const [port, adminPort] = await freePorts(2);
+    return new ServiceProcess(
+      { ...settings, PORT: String(port), ADMIN_PORT: String(adminPort), ...environment },
+      command,
+    );
+  }
+
+  /** A service over this database, ready. */
+  static async start(databaseUrl: string, environment: Record<string, string> = {}): Promise<ServiceProcess> {
+    const service = await ServiceProcess.create({ DATABASE_URL: databaseUrl, ...environment });
+    await service.start();
+    return service;
+  }
+
+  /** Starts it; resolves when `/readyz` says so. */
+  async start(timeoutMs = 20_000): Promise<void> {
+    this.spawn();
+    await waitFor(async () => this.#child?.exitCode !== null || (await this.readiness()) === 200, {
+      what: `the service to be ready; it said: ${this.stderr}`,
+      timeoutMs,
+    });
+    if (this.#child?.exitCode !== null) throw new Error(`the service has ended:\n${this.stderr}`);
+  }
+
+  /** Starts it and waits for nothing. */
+  spawn(): void {
+    const { PATH = '', HOME = '' } = process.env;
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/main.ts', ...this.#command], {
+      cwd: ROOT,
+      env: { PATH, HOME, ...this.environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.stdout = '';
+    this.stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    this.#child = child;
+    // `close` comes after the last output, `exit` does not.
+    this.#exit = once(child, 'close').then(([code, signal]) => ({ code, signal }));
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  /** How the present run ends. */
+  get exit(): Promise<Exit> {
+    return this.#exit;
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** The status of `/readyz`; undefined if nobody answers. */
+  async readiness(): Promise<number | undefined> {
+    try {
+      const response = await fetch(`${this.url}/readyz`, { headers: { Connection: 'close' } });
+      await response.arrayBuffer();
+      return response.status;
+    } catch {
+      return undefined;
+    }
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  /** `kill -9`, as a crash. */
+  async kill(): Promise<void> {
+    this.signal('SIGKILL');
+    await this.#exit;
+  }
+
+  /** SIGTERM, as a deploy; resolves when it has ended. */
+  async terminate(): Promise<Exit> {
+    this.signal('SIGTERM');
+    return this.#exit;
+  }
+}
+
+/** Ports that were free a moment ago. */
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  for (const server of servers) server.close();
+  await Promise.all(servers.map((server) => once(server, 'close')));
+  return ports;
+}
