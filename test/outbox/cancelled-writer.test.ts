@@ -1,0 +1,108 @@
+import { expect } from 'chai';
+import type { Pool } from 'pg';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { type Gate, gateFunction, makeGate, runToGate } from '../support/gate.ts';
+import { append, column, openSession, type Session, scalar } from '../support/session.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const CANCELLED = '57014';
+const ATTEMPTS = 150;
+const APPEND = "select outbox_append('test:a', 'test:event', '{}')";
+
+/** Where an append can be when it is cancelled: before this piece of its source. */
+const PLACES: Record<string, RegExp> = {
+  'before it marks itself': /k := greatest\(/,
+  'before it tries the doorbell': /if not \(case when pg_try_advisory_lock/,
+  'before it rings': /perform pg_notify/,
+  'after the doorbell, before it takes its id':
+    /id := nextval\('outbox_id_seq'\);\s*end if;\s*if octet_length/,
+  'before it inserts its row': /insert into outbox/,
+  'after it inserted its row': /return id;/,
+};
+
+describe('a cancelled writer', () => {
+  let database: TestDatabase;
+  let pool: Pool;
+  let gate: Gate;
+  let writer: Session;
+  let sleeper: Session;
+
+  beforeEach(async () => {
+    database = await createTestDatabase();
+    pool = database.pool;
+    gate = await makeGate(pool);
+    writer = await openSession(pool);
+    sleeper = await openSession(pool);
+  });
+
+  afterEach(async () => {
+    writer.end();
+    sleeper.end();
+    gate.end();
+    await database.drop();
+  });
+
+  /** Advisory locks that the writer holds in our key spaces, each as `space mode`. */
+  const held = () =>
+    column<string>(
+      pool,
+      `select distinct (classid::bigint >> 16) || ' ' || mode from pg_locks
+        where locktype = 'advisory' and objsubid = 1 and pid = $1 and classid::bigint >> 16 between 21335 and 21337 order by 1`,
+      [writer.pid],
+    );
+
+  for (const [place, source] of Object.entries(PLACES)) {
+    it(`keeps neither the doorbell nor its mark: ${place}`, async () => {
+      const start = await scalar<number>(pool, 'select outbox_head()');
+      // A sleeper makes the writer ring; without one it takes the key and lets it go again.
+      if (place === 'before it rings')
+        await sleeper.query('select pg_advisory_lock_shared(21336::bigint << 48)');
+      await gateFunction(pool, 'outbox_append', source, gate);
+      await gate.shut();
+      const { done } = await runToGate(pool, writer, APPEND);
+      expect(await held(), 'never the doorbell, at any step').to.deep.equal(
+        place === 'before it marks itself' ? [] : ['21335 ShareLock'],
+      );
+      await pool.query('select pg_cancel_backend($1)', [writer.pid]);
+      expect(await done.catch(({ code }) => code)).to.equal(CANCELLED);
+      expect(await held()).to.deep.equal([]);
+      await gate.open();
+      const next = await append(pool);
+      expect(await column(pool, 'select id from outbox_read($1)', [start])).to.deep.equal([next]);
+    });
+  }
+
+  it(`keeps nothing, whenever it is cancelled (${ATTEMPTS} times, at any moment)`, async () => {
+    const canceller = await openSession(pool);
+    let cancelled = 0;
+    try {
+      // Many appends in one statement, each its own try at the doorbell: the mark is thrown away before each.
+      const loop = `do $$ begin for i in 1..400 loop
+          perform set_config('settlewire.in_flight', '', true);
+          perform outbox_append('test:a', 'test:event', '{}');
+        end loop; end $$`;
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const done = writer.query(loop).then(
+          () => '',
+          ({ code }) => code as string,
+        );
+        await canceller.query('select pg_sleep($1 * random()), pg_cancel_backend($2)', [0.006, writer.pid]);
+        const code = await done;
+        if (code === CANCELLED) cancelled += 1;
+        else expect(code).to.equal('');
+        // A cancel that came too late may hit this statement instead.
+        await waitFor(() => writer.query('select 1').catch(() => undefined), {
+          what: 'the writer to be idle',
+        });
+        expect(
+          await scalar(canceller, `select count(*) from pg_locks where locktype = 'advisory' and pid = $1`, [
+            writer.pid,
+          ]),
+        ).to.equal(0);
+      }
+    } finally {
+      canceller.end();
+    }
+    expect(cancelled, 'cancelled in the middle').to.be.above(ATTEMPTS / 4);
+  });
+});

@@ -1,0 +1,70 @@
+import type { Pool } from 'pg';
+import { openSession, type Session, scalar, untilBlocked } from './session.ts';
+
+/** An advisory key outside the outbox's key spaces. */
+const KEY = 4711;
+
+/** A place at which sessions wait while the gate is shut. */
+export interface Gate {
+  /** SQL of an expression that waits there. */
+  readonly wait: string;
+  shut(): Promise<void>;
+  open(): Promise<void>;
+  end(): void;
+}
+
+export async function makeGate(pool: Pool): Promise<Gate> {
+  const keeper = await openSession(pool);
+  return {
+    wait: `pg_advisory_xact_lock_shared(${KEY})`,
+    shut: async () => {
+      await keeper.query(`select pg_advisory_lock(${KEY})`);
+    },
+    open: async () => {
+      await keeper.query(`select pg_advisory_unlock(${KEY})`);
+    },
+    end: () => keeper.end(),
+  };
+}
+
+/**
+ * Puts a gate into a function of the database, before the first (or every) place that matches: the code under test is the
+ * migration's own, only slower. Sessions pass unless they `set test.gate = 'on'`.
+ */
+export async function gateFunction(pool: Pool, name: string, before: RegExp, gate: Gate): Promise<void> {
+  const source = await scalar<string>(pool, 'select pg_get_functiondef($1::regproc)', [name]);
+  const gated = source.replace(
+    before,
+    (place) => `if current_setting('test.gate', true) = 'on' then perform ${gate.wait}; end if; ${place}`,
+  );
+  if (gated === source) throw new Error(`${name} has no place that matches ${before}`);
+  await pool.query(gated);
+}
+
+/** Runs a statement up to the gate, which is shut; resolves when it waits there. The statement goes on when the gate opens. */
+export async function runToGate(
+  pool: Pool,
+  session: Session,
+  statement: string,
+  values: unknown[] = [],
+): Promise<{ done: Promise<unknown[][]> }> {
+  await session.query("set test.gate = 'on'");
+  const done = session
+    .query({ text: statement, values, rowMode: 'array' })
+    .then(({ rows }) => rows as unknown[][]);
+  done.catch(() => {});
+  await untilBlocked(pool, session.pid);
+  return { done };
+}
+
+/** Makes commits that touch a stream wait at the gate, after their events have taken their ids. */
+export async function gateStreamCommits(pool: Pool, gate: Gate): Promise<void> {
+  await pool.query(`
+    create function test_wait_at_commit() returns trigger language plpgsql as $$
+    begin
+      if current_setting('test.gate', true) = 'on' then perform ${gate.wait}; end if;
+      return null;
+    end $$;
+    create constraint trigger zz_wait_at_commit after update on streams deferrable initially deferred
+      for each row execute function test_wait_at_commit();`);
+}
