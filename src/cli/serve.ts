@@ -53,7 +53,8 @@ async function start(config: Config, log: Logger, running: Running): Promise<voi
   running.service = service;
   await service.start();
   log.info({ url: service.url, admin: service.adminUrl }, 'ready');
-  if (config.demo && service.condition === 'ready') await startDemo(config, log, running, { service, databaseUrl });
+  if (config.demo && service.condition === 'ready')
+    await startDemo(config, log, running, { service, databaseUrl });
 }
 
 async function startDatabase(config: Config, log: Logger, running: Running): Promise<string> {

@@ -6,6 +6,7 @@ import { waitFor } from '../support/wait-for.ts';
 describe('retention', () => {
   let database: TestDatabase;
   const warnings: string[] = [];
+  let retention: Retention;
   const log = { info: () => {}, warn: (_fields: object, message: string) => void warnings.push(message) };
 
   beforeEach(async () => {
@@ -24,7 +25,10 @@ describe('retention', () => {
     `);
   });
 
-  afterEach(() => database.drop());
+  afterEach(async () => {
+    await retention.stop();
+    await database.drop();
+  });
 
   async function partitions(): Promise<string[]> {
     const { rows } = await database.pool.query<{ partition: string }>(
@@ -35,10 +39,13 @@ describe('retention', () => {
 
   it('keeps partitions ahead of the sequence and drops those whose events are all too old', async () => {
     await database.pool.query("update outbox set created_at = now() - interval '2 hours' where id < 25");
-    const retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
+    retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
     retention.start();
     retention.start();
-    await waitFor(async () => (await partitions())[0] === 'outbox_p20', { what: 'the old partitions to go' });
+    await waitFor(async () => (await partitions())[0] === 'outbox_p20', {
+      what: 'the old partitions to go',
+      timeoutMs: 15_000,
+    });
     await retention.stop();
     await retention.stop();
     expect(await partitions()).to.deep.equal([
@@ -58,9 +65,12 @@ describe('retention', () => {
 
   it('never drops the partition that the next event goes to, however old its events are', async () => {
     await database.pool.query("update outbox set created_at = now() - interval '2 hours'");
-    const retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
+    retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
     retention.start();
-    await waitFor(async () => (await partitions())[0] === 'outbox_p30', { what: 'the old partitions to go' });
+    await waitFor(async () => (await partitions())[0] === 'outbox_p30', {
+      what: 'the old partitions to go',
+      timeoutMs: 15_000,
+    });
     await retention.stop();
     const { rows } = await database.pool.query('select min(id) as first from outbox');
     expect(rows[0]).to.deep.equal({ first: 30 });
@@ -70,7 +80,7 @@ describe('retention', () => {
     await database.pool.query("update outbox set created_at = now() - interval '2 hours'");
     const reader = await database.pool.connect();
     await reader.query('begin; select * from outbox');
-    const retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
+    retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
     retention.start();
     await retention.stop();
     expect((await partitions())[0]).to.equal('outbox_p0');
@@ -81,7 +91,7 @@ describe('retention', () => {
 
   it('carries on after an error, and says so', async () => {
     await database.pool.query('alter function outbox_add_partitions(integer) rename to away');
-    const retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
+    retention = new Retention({ pool: database.pool, log, retentionHours: 1, intervalMs: 60_000 });
     retention.start();
     await retention.stop();
     expect(warnings).to.deep.equal(['outbox partitions: will try again']);
