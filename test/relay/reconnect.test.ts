@@ -38,9 +38,9 @@ describe('a relay that loses its sessions', () => {
     return client.caughtUp();
   }
 
-  const terminate = (names: readonly string[]) =>
+  const terminate = (names: readonly string[], db: Pick<Pool, 'query'> = pool) =>
     column<boolean>(
-      pool,
+      db,
       `select pg_terminate_backend(pid) from pg_stat_activity
         where application_name = any ($1) and datname = current_database()`,
       [names],
@@ -82,7 +82,7 @@ describe('a relay that loses its sessions', () => {
     const committer = await openSession(pool);
     sessions.push(committer);
     const later = await shutOut(async () => {
-      await terminate(['settlewire listen', 'settlewire relay']);
+      await terminate(['settlewire listen', 'settlewire relay'], committer);
       await waitFor(async () => (await metric(service, 'settlewire_relay_reconnects')) >= 2, {
         what: 'two attempts in vain',
       });
