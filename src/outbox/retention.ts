@@ -54,12 +54,15 @@ export class Retention {
   async #keep(): Promise<boolean> {
     const { pool, log, retentionHours } = this.#options;
     try {
-      const { rows } = await pool.query<{ made: number; dropped: number }>(
-        'select outbox_add_partitions() as made, outbox_drop_partitions(now() - make_interval(hours => $1)) as dropped',
+      // Two transactions: attaching locks the default partition, and dropping then the whole outbox; a reader between the two
+      // would wait for one and be waited for by the other.
+      const made = await pool.query<{ count: number }>('select outbox_add_partitions() as count');
+      const dropped = await pool.query<{ count: number }>(
+        'select outbox_drop_partitions(now() - make_interval(hours => $1)) as count',
         [retentionHours],
       );
-      const { made, dropped } = rows[0] ?? { made: 0, dropped: 0 };
-      if (made + dropped > 0) log.info({ made, dropped }, 'outbox partitions');
+      const changed = { made: made.rows[0]?.count ?? 0, dropped: dropped.rows[0]?.count ?? 0 };
+      if (changed.made + changed.dropped > 0) log.info(changed, 'outbox partitions');
       return true;
     } catch (error) {
       if ((error as { code?: string }).code !== LOCK_NOT_AVAILABLE)
