@@ -1,0 +1,159 @@
+import { expect } from 'chai';
+import type { Pool } from 'pg';
+import { crashPostgres } from '../support/crash-postgres.ts';
+import { metric } from '../support/metrics.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../support/private-postgres.ts';
+import { untilAsleep, untilReads } from '../support/relay-waits.ts';
+import { startService } from '../support/service.ts';
+import { append, column, openSession, scalar } from '../support/session.ts';
+import { SseClient } from '../support/sse-client.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { makePerson, outboxIds, type Person } from '../support/world.ts';
+
+describe('a crash of Postgres', function () {
+  this.timeout(60_000);
+  let server: PrivatePostgres;
+  let pool: Pool;
+  let admin: Person;
+
+  before(async () => {
+    server = await startPrivatePostgres();
+    pool = server.pool;
+    admin = await makePerson(pool, 1, 'ADMIN');
+    // Nothing flushes an asynchronous commit by chance while a test runs.
+    await server.configure({ wal_writer_delay: '10s', autovacuum: 'off' });
+    await waitFor(async () => (await scalar(pool, 'show wal_writer_delay')) === '10s', {
+      what: 'the setting',
+    });
+  });
+
+  after(() => server.stop());
+
+  /** Appends and rolls back after the id is taken. */
+  async function appendInVain(): Promise<number> {
+    const session = await openSession(pool);
+    await session.query('begin');
+    const id = await append(session);
+    await session.query('rollback');
+    session.end();
+    return id;
+  }
+
+  it('gives an aborted id out again; nobody ever spoke of it, and the event that has it then is delivered', async () => {
+    const service = await startService(server.url, { SAFETY_POLL_MS: '600000' });
+    const client = await (await SseClient.open(`${service.url}/v1/events`, admin.token)).caughtUp();
+    try {
+      const first = await append(pool);
+      await client.received(1);
+      // After a checkpoint the first nextval is logged, ahead of the ids that it gives out; without one it was logged before.
+      await pool.query('checkpoint');
+      const aborted = await appendInVain();
+      expect(aborted).to.be.above(first);
+      expect(await scalar(pool, 'select outbox_horizon()'), 'the horizon speaks of it').to.equal(aborted);
+
+      expect(await scalar(pool, 'select outbox_head()')).to.equal(first);
+      expect(await metric(service, 'settlewire_cursor')).to.equal(first);
+      const late = await (await SseClient.open(`${service.url}/v1/events`, admin.token)).caughtUp();
+      expect((await late.message('session')).data['cursor']).to.equal(first);
+      expect((await late.message('caught-up')).data['cursor']).to.equal(first);
+      for (const path of ['/v1/cursor', '/v1/snapshot']) {
+        const response = await fetch(service.url + path, {
+          headers: { Authorization: `Bearer ${admin.token}` },
+        });
+        expect(response.status, path).to.equal(200);
+        expect(await response.json(), path).to.include({ cursor: first });
+      }
+      // Heartbeats have passed: no `cursor` message either.
+      await waitFor(() => late.comments.length + client.comments.length >= 4, { what: 'heartbeats' });
+      for (const { messages } of [client, late])
+        expect(messages.filter(({ id }) => Number(id) >= aborted)).to.deep.equal([]);
+
+      await crashPostgres(server.url);
+      const again = await waitFor(() => append(pool), { what: 'an append after the crash' });
+      expect(again, 'the id is given out again').to.equal(aborted);
+      await client.received(2, 20_000);
+      await late.received(1, 20_000);
+      expect(client.ids).to.deep.equal([first, again]);
+      expect(late.ids).to.deep.equal([again]);
+      late.close();
+    } finally {
+      client.close();
+      await service.stop();
+    }
+  });
+
+  it('takes nothing back that was delivered: an asynchronous commit with an event waits for its flush', async () => {
+    const session = await openSession(pool);
+    await session.query('create table if not exists marks (mark text)');
+    await session.query('checkpoint');
+    const start = await scalar<number>(pool, 'select outbox_head()');
+    await session.query('set synchronous_commit = off');
+    await session.query('begin');
+    const id = await append(session);
+    expect(await scalar(session, 'show synchronous_commit')).to.equal('local');
+    await session.query('commit');
+    expect(await column(pool, 'select id from outbox_read($1)', [start]), 'delivered').to.deep.equal([id]);
+    // The setting was for that transaction. One without events is as asynchronous as its writer wants, and is lost.
+    expect(await scalar(session, 'show synchronous_commit')).to.equal('off');
+    await session.query("insert into marks values ('asynchronous')");
+    expect(await scalar(session, 'show synchronous_commit')).to.equal('off');
+
+    await crashPostgres(server.url);
+    session.end();
+    await waitFor(() => scalar(pool, 'select 1'), { what: 'the database' });
+    expect(await column(pool, 'select id from outbox_read($1)', [start])).to.deep.equal([id]);
+    expect(await append(pool)).to.be.above(id);
+    expect(
+      await column(pool, 'select mark from marks'),
+      'the crash does lose what was not flushed',
+    ).to.deep.equal([]);
+  });
+
+  it('leaves stricter settings alone: remote_apply, on and local stay what they are', async () => {
+    for (const setting of ['on', 'local', 'remote_write', 'remote_apply']) {
+      const session = await openSession(pool);
+      await session.query('begin');
+      await session.query(`set local synchronous_commit = ${setting}`);
+      await append(session);
+      expect(await scalar(session, 'show synchronous_commit')).to.equal(setting);
+      session.end();
+    }
+  });
+
+  it('with subscribers attached and writers at work: all that was committed comes, in order, once', async () => {
+    const service = await startService(server.url, { SAFETY_POLL_MS: '600000' });
+    const clients = await Promise.all(
+      [1, 2, 3].map(async () => (await SseClient.open(`${service.url}/v1/events`, admin.token)).caughtUp()),
+    );
+    try {
+      const start = (await outboxIds(pool)).at(-1) ?? 0;
+      let over = false;
+      const writers = [1, 2, 3, 4].map(async () => {
+        // A writer that is cut off in its commit cannot know; the outbox does.
+        while (!over) await append(pool).catch(() => new Promise((resolve) => setTimeout(resolve, 20)));
+      });
+      for (let crash = 1; crash <= 2; crash += 1) {
+        await untilReads(service, 5);
+        await crashPostgres(server.url);
+        await waitFor(async () => (await metric(service, 'settlewire_relay_caught_up')) === 1, {
+          what: 'the relay to come back',
+          timeoutMs: 20_000,
+        });
+      }
+      await untilReads(service, 5);
+      over = true;
+      await Promise.all(writers);
+      const expected = await outboxIds(pool, undefined, start);
+      expect(expected.length).to.be.above(10);
+      for (const client of clients) {
+        await client.received(expected.length, 20_000);
+        expect(client.ids).to.deep.equal(expected);
+        expect(client.ended).to.equal(false);
+      }
+      await untilAsleep(service);
+    } finally {
+      for (const client of clients) client.close();
+      await service.stop();
+    }
+  });
+});
