@@ -14,7 +14,7 @@ const MILESTONE_AMOUNTS = ['150', '420.5', '1250', '3000'];
 export const escrowMoves: readonly Move[] = [
   {
     name: 'open escrow',
-    weight: 2,
+    weight: 0.8,
     play: async (client, random) => {
       const open = await count(
         client,
@@ -24,11 +24,11 @@ export const escrowMoves: readonly Move[] = [
       if (open < OPEN_ESCROWS) await openEscrow(client, random, random() < 0.65);
     },
   },
-  { name: 'answer invitation', weight: 4, play: answerInvitation },
-  { name: 'release milestone', weight: 2.5, play: releaseMilestone },
-  { name: 'file dispute', weight: 0.5, play: fileDispute },
-  { name: 'review dispute', weight: 1, play: reviewDispute },
-  { name: 'resolve dispute', weight: 0.6, play: resolveDispute },
+  { name: 'answer invitation', weight: 0.8, play: answerInvitation },
+  { name: 'release milestone', weight: 1.2, play: releaseMilestone },
+  { name: 'file dispute', weight: 0.25, play: fileDispute },
+  { name: 'review dispute', weight: 0.4, play: reviewDispute },
+  { name: 'resolve dispute', weight: 0.3, play: resolveDispute },
   { name: 'let escrow expire', weight: 0.1, play: expireEscrow },
   { name: 'clear escrows', weight: 1, play: clearEscrows },
 ];

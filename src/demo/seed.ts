@@ -20,13 +20,13 @@ type Stage = 'invited' | 'funded' | 'released' | 'disputed' | 'completed';
 const [ana, ben, chi, dia, eli] = OTHERS as readonly [DemoUser, DemoUser, DemoUser, DemoUser, DemoUser];
 
 const STREAMS: readonly SeedStream[] = [
-  { payer: ana, recipient: YOU, status: 'active', rate: '0.001929012', total: '5000', settled: 41 },
-  { payer: ben, recipient: YOU, status: 'active', rate: '0.012500000', total: '32400', settled: 12 },
-  { payer: YOU, recipient: chi, status: 'active', rate: '0.000385802', total: '1000', settled: 95 },
-  { payer: YOU, recipient: dia, status: 'paused', rate: '0.004166667', total: '10800', settled: 230 },
-  { payer: eli, recipient: YOU, status: 'active', rate: '0.250000000', total: '90000', settled: 3 },
-  { payer: chi, recipient: YOU, status: 'active', rate: '0.000771605', total: '2000', settled: 64 },
-  { payer: YOU, recipient: ana, status: 'draft', rate: '0.003858025', total: '10000', settled: 0 },
+  { payer: ana, recipient: YOU, status: 'active', rate: '0.019290123', total: '50000', settled: 41 },
+  { payer: ben, recipient: YOU, status: 'active', rate: '0.125000000', total: '324000', settled: 12 },
+  { payer: YOU, recipient: chi, status: 'active', rate: '0.003858025', total: '10000', settled: 95 },
+  { payer: YOU, recipient: dia, status: 'paused', rate: '0.041666667', total: '108000', settled: 230 },
+  { payer: eli, recipient: YOU, status: 'active', rate: '1.250000000', total: '450000', settled: 3 },
+  { payer: chi, recipient: YOU, status: 'active', rate: '0.007716049', total: '20000', settled: 64 },
+  { payer: YOU, recipient: ana, status: 'draft', rate: '0.038580247', total: '100000', settled: 0 },
   { payer: YOU, recipient: ben, status: 'completed', rate: '0.100000000', total: '360', settled: 1500 },
   { payer: ana, recipient: ben, status: 'active', rate: '0.002000000', total: '6000', settled: 20 },
   { payer: chi, recipient: dia, status: 'active', rate: '0.050000000', total: '12000', settled: 7 },

@@ -3,7 +3,7 @@ import { count, type Move, pick, pickId, type Random, TX_HASH } from './move.ts'
 import { OTHERS, WALLETS, YOU } from './people.ts';
 
 const OPEN_STREAMS = 12;
-const FINISHED_STREAMS = 5;
+const FINISHED_STREAMS = 3;
 const SETTLEMENTS_EACH = 8;
 
 const OURS = 'payer = any($1) and recipient = any($1)';
@@ -12,23 +12,23 @@ const ENDINGS = ['completed', 'ended', 'withdrawn', 'cancelled'];
 
 /** Rate per second and total: a salary, a grant, a lease, a retainer … as numeric strings. */
 const TERMS: readonly (readonly [string, string])[] = [
-  ['0.001929012', '5000'],
-  ['0.000385802', '1000'],
-  ['0.012500000', '32400'],
-  ['0.004166667', '10800'],
-  ['0.250000000', '90000'],
-  ['0.000771605', '2000'],
+  ['0.019290123', '50000'],
+  ['0.385802469', '1000000'],
+  ['0.125000000', '324000'],
+  ['0.041666667', '108000'],
+  ['1.250000000', '450000'],
+  ['0.007716049', '20000'],
 ];
 
 /** Streams are opened, started, settled, paused, re-rated, ended and at last cleared away. */
 export const streamMoves: readonly Move[] = [
   { name: 'request settlement', weight: 12, play: requestSettlement },
   { name: 'finish settlement', weight: 16, play: finishSettlement },
-  { name: 'pause stream', weight: 1.5, play: pauseStream },
-  { name: 'resume stream', weight: 4, play: resumeStream },
+  { name: 'pause stream', weight: 2, play: pauseStream },
+  { name: 'resume stream', weight: 1.2, play: resumeStream },
   { name: 'change rate', weight: 2, play: changeRate },
   { name: 'start stream', weight: 2, play: startStream },
-  { name: 'end stream', weight: 0.6, play: endStream },
+  { name: 'end stream', weight: 0.15, play: endStream },
   {
     name: 'open stream',
     weight: 2,
@@ -128,7 +128,7 @@ async function pauseStream(client: pg.ClientBase): Promise<void> {
   await client.query(
     `update streams set status = 'paused'
       where id = (select id from streams where ${OURS} and status = 'active' order by updated_at limit 1)
-        and (select count(*) from streams where ${OURS} and status = 'active') > 4`,
+        and (select count(*) from streams where ${OURS} and status = 'active') > 7`,
     [WALLETS],
   );
 }
@@ -147,9 +147,9 @@ async function changeRate(client: pg.ClientBase, random: Random): Promise<void> 
     WALLETS,
   ]);
   if (!id) return;
-  // Held between a thousandth and one, or a long night of changes would walk it to nothing.
+  // Held between two bounds, or a long night of changes would walk it to nothing.
   await client.query(
-    `update streams set rate_per_second = round(least(1, greatest(0.0002, rate_per_second * $2::numeric)), 9) where id = $1`,
+    `update streams set rate_per_second = round(least(2, greatest(0.005, rate_per_second * $2::numeric)), 9) where id = $1`,
     [id, (0.8 + random() * 0.45).toFixed(3)],
   );
 }

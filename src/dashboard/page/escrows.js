@@ -109,7 +109,7 @@ function milestonesInWords(count) {
 function disputeInWords(dispute) {
   if (dispute.status !== 'resolved') {
     const by = dispute.filedByRole ? ` by the ${dispute.filedByRole}` : '';
-    return `Dispute filed${by}: ${humanise(dispute.status)}`;
+    return `Disputed${by}, ${humanise(dispute.status)}`;
   }
   if (dispute.outcome !== 'split') return `Dispute resolved: ${humanise(dispute.outcome)}`;
   return `Dispute resolved: split, seller ${percent(dispute.sellerPercent)}, buyer ${percent(dispute.buyerPercent)}`;
