@@ -24,8 +24,8 @@ export interface AccessChange {
   readonly topic: string;
 }
 
-/** Nobody's data: a comment that keeps the connection open. */
-export const HEARTBEAT = Buffer.from(': \n\n');
+/** Nobody's data: a comment that keeps the connection open. A line and no more: an empty line after it would be a block without data. */
+export const HEARTBEAT = Buffer.from(':\n');
 
 function accessChange({ type, data }: OutboxEvent): AccessChange | undefined {
   if (type !== 'access:granted' && type !== 'access:revoked') return undefined;
