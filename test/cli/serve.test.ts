@@ -1,0 +1,255 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { expect } from 'chai';
+import pg from 'pg';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { ServiceProcess } from '../support/service-process.ts';
+import { SseClient } from '../support/sse-client.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { makePerson, type Person } from '../support/world.ts';
+
+describe('settlewire as a process', function () {
+  this.timeout(40_000);
+  const processes: ServiceProcess[] = [];
+  const databases: TestDatabase[] = [];
+
+  afterEach(async () => {
+    await Promise.all(processes.splice(0).map((process) => process.kill()));
+    await Promise.all(databases.splice(0).map((database) => database.drop()));
+  });
+
+  async function make(environment: Record<string, string>, ...command: string[]): Promise<ServiceProcess> {
+    const made = await ServiceProcess.create(environment, command.length === 0 ? {} : { command });
+    processes.push(made);
+    return made;
+  }
+
+  async function migrated(): Promise<TestDatabase> {
+    const database = await createTestDatabase();
+    databases.push(database);
+    return database;
+  }
+
+  async function empty(): Promise<TestDatabase> {
+    const database = await createEmptyDatabase();
+    databases.push(database);
+    return database;
+  }
+
+  /** Runs it to its end. */
+  async function run(
+    environment: Record<string, string>,
+    ...command: string[]
+  ): Promise<{ code: number | null; stdout: string; stderr: string }> {
+    const made = await make(environment, ...command);
+    made.spawn();
+    const { code } = await made.exit;
+    return { code, stdout: made.stdout, stderr: made.stderr };
+  }
+
+  const tables = async ({ pool }: TestDatabase): Promise<number> => {
+    const { rows } = await pool.query<{ n: number }>(
+      "select count(*)::int as n from pg_tables where schemaname = 'public'",
+    );
+    return rows[0]?.n ?? -1;
+  };
+
+  describe('a command that cannot be done', () => {
+    it('a configuration with mistakes: one line for each, and nothing is started', async () => {
+      const database = await empty();
+      const { code, stderr, stdout } = await run({
+        DATABASE_URL: database.url,
+        JWT_SECRET: 'short',
+        HEARTBEAT_SECONDS: 'often',
+        MIGRATE: 'maybe',
+      });
+      expect(code).to.equal(1);
+      expect(stdout).to.equal('');
+      const lines = stderr.trimEnd().split('\n');
+      expect(lines.map((line) => /^settlewire: ([A-Z_]+): /.exec(line)?.[1])).to.have.members([
+        'JWT_SECRET',
+        'HEARTBEAT_SECONDS',
+        'MIGRATE',
+      ]);
+      expect(await tables(database)).to.equal(0);
+    });
+
+    it('a database but no key', async () => {
+      const { code, stderr } = await run({
+        DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none',
+        JWT_SECRET: '',
+      });
+      expect(code).to.equal(1);
+      expect(stderr).to.match(/^settlewire: JWT_SECRET: is not set.*\n$/);
+    });
+
+    for (const name of ['PORT', 'ADMIN_PORT']) {
+      it(`${name} in use: one line that names the port`, async () => {
+        const other: Server = createServer().listen(0, '127.0.0.1');
+        await once(other, 'listening');
+        const port = String((other.address() as { port: number }).port);
+        const { code, stderr } = await run({ DATABASE_URL: (await migrated()).url, [name]: port });
+        other.close();
+        expect(code).to.equal(1);
+        expect(stderr.trimEnd().split('\n')).to.have.length(1);
+        expect(stderr)
+          .to.match(/^settlewire: .*in use/)
+          .and.to.include(port);
+      });
+    }
+
+    it('a command that does not exist: the help, and 2', async () => {
+      const { code, stderr, stdout } = await run({}, 'serv');
+      expect([code, stdout]).to.deep.equal([2, '']);
+      expect(stderr)
+        .to.match(/there is no command "serv"/)
+        .and.to.include('Usage: settlewire <command>');
+    });
+
+    it('help on request: on stdout, and 0', async () => {
+      for (const command of [['help'], ['serve', '--help']]) {
+        const { code, stderr, stdout } = await run({}, ...command);
+        expect([code, stderr]).to.deep.equal([0, '']);
+        expect(stdout).to.include('Usage: settlewire <command>');
+      }
+    });
+  });
+
+  describe('migrations', () => {
+    it('migrate twice: the second time there is nothing to apply', async () => {
+      const { url } = await empty();
+      const first = await run({ DATABASE_URL: url, JWT_SECRET: '' }, 'migrate');
+      expect([first.code, first.stderr]).to.deep.equal([0, '']);
+      expect(first.stdout).to.match(/^(applied \d{4}_(outbox|domain)_\w+\n){7,}$/);
+      const second = await run({ DATABASE_URL: url, JWT_SECRET: '' }, 'migrate');
+      expect([second.code, second.stdout]).to.deep.equal([0, 'nothing to apply\n']);
+    });
+
+    it('MIGRATE=off with migrations missing: refuses, and says which', async () => {
+      const database = await empty();
+      const { code, stderr } = await run({ DATABASE_URL: database.url, MIGRATE: 'off' });
+      expect(code).to.equal(1);
+      expect(stderr).to.match(
+        /^settlewire: migrations are missing, run settlewire migrate: 0001_outbox_\w+, .*\n$/,
+      );
+      expect(await tables(database)).to.equal(0);
+    });
+
+    it('two instances that start together on an empty database: both get ready, on one history', async () => {
+      const { url, pool } = await empty();
+      const both = [await make({ DATABASE_URL: url }), await make({ DATABASE_URL: url })];
+      await Promise.all(both.map((service) => service.start()));
+      const person = await makePerson(pool, 1);
+      const answers = await Promise.all(
+        both.map(async (service) => {
+          const headers = { Authorization: `Bearer ${person.token}` };
+          return (await fetch(`${service.url}/v1/cursor`, { headers })).json();
+        }),
+      );
+      expect(answers[0]).to.deep.equal(answers[1]);
+    });
+  });
+
+  describe('readiness', () => {
+    it('alive at once, ready only when migrated and caught up', async () => {
+      const { url, pool } = await empty();
+      // Another instance is migrating: it holds the lock that migrations take.
+      const service = await make({ DATABASE_URL: url, MIGRATE: 'off' });
+      await run({ DATABASE_URL: url, JWT_SECRET: '' }, 'migrate');
+      const blocker = new pg.Client({ connectionString: url });
+      await blocker.connect();
+      // The relay begins with the epoch, in this table.
+      await blocker.query('begin; lock table outbox_meta in access exclusive mode');
+      service.spawn();
+      await waitFor(async () => (await service.readiness()) === 503, { what: 'a 503', timeoutMs: 15_000 });
+      expect((await fetch(`${service.url}/healthz`)).status).to.equal(200);
+      const { token } = await makePerson(pool, 1);
+      const client = await SseClient.open(`${service.url}/v1/events`, token);
+      expect((await client.message('disconnect')).data).to.include({ reason: 'unavailable' });
+      expect(await (await fetch(`${service.url}/readyz`)).json()).to.deep.equal({ status: 'unavailable' });
+      await blocker.query('commit');
+      await blocker.end();
+      await waitFor(async () => (await service.readiness()) === 200, { what: 'a 200', timeoutMs: 15_000 });
+    });
+  });
+
+  describe('a drain', () => {
+    let service: ServiceProcess;
+    let person: Person;
+
+    async function connect(count: number, environment: Record<string, string>): Promise<SseClient[]> {
+      const { url, pool } = await migrated();
+      person = await makePerson(pool, 1);
+      service = await make({ DATABASE_URL: url, RETRY_MS: '2000', ...environment });
+      await service.start();
+      return Promise.all(
+        Array.from({ length: count }, async () =>
+          (await SseClient.open(`${service.url}/v1/events`, person.token)).caughtUp(),
+        ),
+      );
+    }
+
+    it('every subscriber is sent away with a reason and a time, one after the other, and the process exits with 0', async () => {
+      const clients = await connect(12, { DRAIN_SECONDS: '1.2' });
+      const startedAt = performance.now();
+      const endings: number[] = [];
+      const watching = clients.map(async (client) => {
+        await client.untilEnded();
+        endings.push(performance.now() - startedAt);
+      });
+      expect(await service.terminate()).to.deep.equal({ code: 0, signal: null });
+      await Promise.all(watching);
+      for (const { messages, retries, raw } of clients) {
+        const { type, data, id } = messages.at(-1) ?? {};
+        expect([type, id, data?.['reason']]).to.deep.equal(['disconnect', undefined, 'draining']);
+        expect(data?.['retryAfterMs']).to.equal(retries.at(-1)).and.to.be.within(1000, 3000);
+        expect(raw).to.match(
+          /\nretry: \d+\nevent: disconnect\ndata: \{"reason":"draining","retryAfterMs":\d+\}\n\n$/,
+        );
+      }
+      expect(new Set(clients.map(({ retries }) => retries.at(-1))).size, 'jittered').to.be.greaterThan(6);
+      // One in each twelfth of the time.
+      endings.sort((a, b) => a - b);
+      expect(endings[0]).to.be.below(400);
+      expect(endings[5]).to.be.within(400, 1000);
+      expect(endings[11]).to.be.within(1000, 2200);
+    });
+
+    it('who comes during the drain is sent away: in the stream if it asked for one, else with 503', async () => {
+      await connect(2, { DRAIN_SECONDS: '3' });
+      service.signal('SIGTERM');
+      await waitFor(async () => (await service.readiness()) === 503, { what: 'readyz to say so' });
+      expect(await (await fetch(`${service.url}/readyz`)).json()).to.deep.equal({ status: 'draining' });
+      const refused = await SseClient.open(`${service.url}/v1/events`, person.token);
+      await refused.untilEnded();
+      expect(refused.status).to.equal(200);
+      expect(refused.messages.map(({ type, data }) => [type, data['reason']])).to.deep.equal([
+        ['disconnect', 'draining'],
+      ]);
+      expect(refused.retries).to.have.length(1);
+      const other = await fetch(`${service.url}/v1/events`, {
+        headers: { Authorization: `Bearer ${person.token}`, Accept: '*/*' },
+      });
+      expect(other.status).to.equal(503);
+      expect(other.headers.get('Content-Type')).to.match(/^application\/problem\+json/);
+      expect(Number(other.headers.get('Retry-After'))).to.be.within(1, 3);
+      expect(await other.json()).to.include({ code: 'unavailable', status: 503 });
+      expect(await service.exit).to.deep.equal({ code: 0, signal: null });
+    });
+
+    it('a second signal, more than a second later, ends it at once', async () => {
+      await connect(3, { DRAIN_SECONDS: '60' });
+      const startedAt = performance.now();
+      // The same Ctrl-C arrives twice below npm; that is no second one.
+      await waitFor(
+        () => {
+          service.signal('SIGINT');
+          return !service.running;
+        },
+        { what: 'the end' },
+      );
+      expect(performance.now() - startedAt).to.be.within(1000, 3000);
+      expect(await service.exit).to.deep.equal({ code: 1, signal: null });
+    });
+  });
+});
