@@ -72,8 +72,13 @@ comment on column outbox_meta.first_id is 'Cursors below it belong to an earlier
 comment on column outbox_meta.dropped_through is 'Every event up to this id has been dropped by retention: readers behind it get a reset.';
 comment on column outbox_meta.partition_ids is 'How many ids the next partitions span; change it freely, made partitions keep theirs.';
 
+-- Of the WAL that is being written: pg_control_checkpoint() learns of a promotion only with the next checkpoint.
+create function outbox_timeline() returns integer language sql volatile
+return ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
+comment on function outbox_timeline() is 'Internal: the WAL timeline that this cluster writes now; raises on a standby.';
+
 insert into outbox_meta (system_identifier, timeline)
-select s.system_identifier, c.timeline_id from pg_control_system() s, pg_control_checkpoint() c;
+select s.system_identifier, outbox_timeline() from pg_control_system() s;
 
 -- Makes partitions until `ahead` of them lie wholly above the last id given out; returns how many it made.
 -- ATTACH takes SHARE UPDATE EXCLUSIVE on the outbox, which no reader or writer meets; only outbox_default is locked
@@ -141,5 +146,5 @@ comment on function outbox_drop_partitions(timestamptz) is
 
 select outbox_add_partitions();
 
-revoke all on function outbox_add_partitions(integer), outbox_drop_partitions(timestamptz) from public;
+revoke all on function outbox_timeline(), outbox_add_partitions(integer), outbox_drop_partitions(timestamptz) from public;
 revoke all on outbox, outbox_default, outbox_meta, outbox_id_seq from public;

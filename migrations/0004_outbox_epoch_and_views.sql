@@ -3,17 +3,27 @@
 -- After a restore or a promotion ids may be given out a second time. A new epoch moves the sequence far past every id that can
 -- have been given out, and first_id with it, so that every older cursor is recognised by its number alone.
 create function outbox_new_epoch() returns uuid
-language plpgsql volatile set search_path from current as $$
+language plpgsql volatile set lock_timeout = '5s' set search_path from current as $$
 declare
   start_id bigint;
   opened uuid := gen_random_uuid();
+  patience timestamptz := clock_timestamp() + interval '5 seconds';
 begin
   perform from outbox_meta for update;
   start_id := setval('outbox_id_seq', coalesce(pg_sequence_last_value('outbox_id_seq'), 0) + 1000000000);
   update outbox_meta m
      set epoch = opened, first_id = start_id,
          system_identifier = (select s.system_identifier from pg_control_system() s),
-         timeline = (select c.timeline_id from pg_control_checkpoint() c);
+         timeline = outbox_timeline();
+  -- A writer that took its id before the leap may still commit below first_id, where nobody reads. It must have ended before
+  -- anybody hears of the new epoch: whoever then takes the state again has its change.
+  while exists (select from outbox_inflight i where i.horizon < start_id and i.pid is distinct from pg_backend_pid()) loop
+    if clock_timestamp() > patience then
+      raise exception 'a new epoch cannot begin: transactions with events are still in flight'
+        using errcode = 'object_in_use', hint = 'outbox_inflight shows them. End them, or try again later.';
+    end if;
+    perform pg_sleep(0.005);
+  end loop;
   return opened;
 end
 $$;
@@ -21,14 +31,14 @@ comment on function outbox_new_epoch() is
   'Begins a new history of ids: call it after restoring a backup in place. Every client gets a reset and takes the state again.';
 
 create function outbox_follow_epoch() returns uuid
-language plpgsql volatile set search_path from current as $$
+language plpgsql volatile set lock_timeout = '5s' set search_path from current as $$
 begin
-  if exists (select from outbox_meta m, pg_control_system() s, pg_control_checkpoint() c
-              where m.system_identifier <> s.system_identifier or m.timeline <> c.timeline_id) then
+  if exists (select from outbox_meta m, pg_control_system() s
+              where m.system_identifier <> s.system_identifier or m.timeline <> outbox_timeline()) then
     perform from outbox_meta for update;
     -- Another instance may have opened it while this one waited.
-    if exists (select from outbox_meta m, pg_control_system() s, pg_control_checkpoint() c
-                where m.system_identifier <> s.system_identifier or m.timeline <> c.timeline_id) then
+    if exists (select from outbox_meta m, pg_control_system() s
+                where m.system_identifier <> s.system_identifier or m.timeline <> outbox_timeline()) then
       return outbox_new_epoch();
     end if;
   end if;

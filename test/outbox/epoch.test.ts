@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Pool } from 'pg';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { editFunction } from '../support/gate.ts';
 import {
   append,
   column,
@@ -10,6 +11,7 @@ import {
   scalar,
   untilBlocked,
 } from '../support/session.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const LEAP = 1_000_000_000;
 
@@ -44,6 +46,42 @@ describe('epochs', () => {
     const id = await append(pool);
     expect(id).to.be.above(firstId);
     expect(await column(pool, 'select id from outbox_read($1)', [firstId])).to.deep.equal([id]);
+  });
+
+  it('begin only when every writer of the old ids has ended: what it commits is in the state that clients take again', async () => {
+    const [writer, opener] = [await openSession(pool), await openSession(pool)];
+    sessions.push(writer, opener);
+    const before = await epoch();
+    await writer.query('begin');
+    const id = await append(writer);
+    const opened = scalar(opener, 'select outbox_new_epoch()');
+    await waitFor(() => scalar(pool, 'select last_value > $1 from outbox_id_seq', [LEAP]), {
+      what: 'the leap',
+    });
+    expect(await append(pool), 'later writers are not held up').to.be.above(LEAP);
+    expect(await epoch(), 'nobody hears of it yet').to.equal(before);
+    await writer.query('commit');
+    expect(await opened).to.equal(await epoch());
+    expect(await column(pool, 'select id from outbox where id = $1', [id])).to.deep.equal([id]);
+  });
+
+  it('are given up, not waited for without end, behind a forgotten transaction; its own events are no obstacle', async () => {
+    const [writer, opener] = [await openSession(pool), await openSession(pool)];
+    sessions.push(writer, opener);
+    await opener.query('begin');
+    await append(opener);
+    await opener.query('select outbox_new_epoch()');
+    await opener.query('commit');
+    const before = await epoch();
+    await writer.query('begin');
+    await append(writer);
+    await editFunction(pool, 'outbox_new_epoch', /5 seconds/, () => '50 milliseconds');
+    const { code, message } = await failure(pool.query('select outbox_new_epoch()'));
+    expect([code, message]).to.deep.equal([
+      '55006',
+      'a new epoch cannot begin: transactions with events are still in flight',
+    ]);
+    expect(await epoch()).to.equal(before);
   });
 
   it('find partitions for their ids', async () => {

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import type { Pool } from 'pg';
 import type { Service } from '../../src/service.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { editFunction } from '../support/gate.ts';
 import { metric } from '../support/metrics.ts';
 import { untilAsleep, untilReads } from '../support/relay-waits.ts';
 import { startService } from '../support/service.ts';
@@ -150,9 +151,7 @@ describe('the doorbell', () => {
     const client = await subscribe();
     await untilAsleep(service);
     // An append whose ring is taken away: the row is there and nobody was told.
-    await pool.query(
-      `do $$ begin execute replace(pg_get_functiondef('outbox_append'::regproc), $q$perform pg_notify('outbox', '')$q$, 'null'); end $$`,
-    );
+    await editFunction(pool, 'outbox_append', /perform pg_notify\('outbox', ''\)/, () => 'null');
     const rings = await metric(service, 'settlewire_relay_rings');
     const id = await append(pool);
     await client.received(1);

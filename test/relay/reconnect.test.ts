@@ -57,7 +57,7 @@ describe('a relay that loses its sessions', () => {
       for (let round = 1; round <= 3; round += 1) {
         await untilAsleep(service);
         await append(pool);
-        expect(await terminate(names)).to.deep.equal(names.map(() => true));
+        expect(await terminate(names)).to.have.length(names.length);
         for (let n = 0; n < 10; n += 1) await append(pool);
         count += 11;
         await client.received(count, 10_000);

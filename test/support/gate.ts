@@ -32,13 +32,25 @@ export async function makeGate(pool: Pool): Promise<Gate> {
  * migration's own, only slower. Sessions pass unless they `set test.gate = 'on'`.
  */
 export async function gateFunction(pool: Pool, name: string, before: RegExp, gate: Gate): Promise<void> {
-  const source = await scalar<string>(pool, 'select pg_get_functiondef($1::regproc)', [name]);
-  const gated = source.replace(
+  await editFunction(
+    pool,
+    name,
     before,
     (place) => `if current_setting('test.gate', true) = 'on' then perform ${gate.wait}; end if; ${place}`,
   );
-  if (gated === source) throw new Error(`${name} has no place that matches ${before}`);
-  await pool.query(gated);
+}
+
+/** Replaces what matches in the source of a function of the database. */
+export async function editFunction(
+  pool: Pool,
+  name: string,
+  what: RegExp,
+  by: (match: string) => string,
+): Promise<void> {
+  const source = await scalar<string>(pool, 'select pg_get_functiondef($1::regproc)', [name]);
+  const edited = source.replace(what, by);
+  if (edited === source) throw new Error(`${name} has no place that matches ${what}`);
+  await pool.query(edited);
 }
 
 /** Runs a statement up to the gate, which is shut; resolves when it waits there. The statement goes on when the gate opens. */

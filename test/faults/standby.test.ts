@@ -1,0 +1,122 @@
+import { execFile } from 'node:child_process';
+import { appendFile, chmod, chown, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import type { Pool } from 'pg';
+import { createPool } from '../../src/database.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/embedded-postgres.ts';
+import { migrate } from '../../src/migrate.ts';
+import { readPage } from '../../src/outbox/reader.ts';
+import { append, column, failure, scalar } from '../support/session.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const run = promisify(execFile);
+
+/** A copy of a running server's data, as a base backup makes it, set up to follow that server. */
+async function makeStandby(
+  primaryDir: string,
+  primary: EmbeddedPostgres,
+  db: Pool,
+  dir: string,
+): Promise<void> {
+  const client = await db.connect();
+  await client.query("select pg_backup_start('standby', true)");
+  await run('cp', ['-a', `${primaryDir}/.`, dir]);
+  const { rows } = await client.query('select labelfile from pg_backup_stop()');
+  client.release();
+  const data = join(dir, 'postgres');
+  await Promise.all([
+    rm(join(dir, 'settlewire.lock'), { force: true }),
+    rm(join(data, 'postmaster.pid'), { force: true }),
+    rm(join(data, 'postmaster.opts'), { force: true }),
+  ]);
+  const url = new URL(primary.url);
+  const conninfo = `host=${url.hostname} port=${url.port} user=postgres password=${decodeURIComponent(url.password)}`;
+  await appendFile(join(data, 'postgresql.auto.conf'), `primary_conninfo = '${conninfo}'\n`);
+  const { uid, gid } = await stat(data);
+  for (const [name, text] of [
+    ['backup_label', String(rows[0]?.labelfile)],
+    ['standby.signal', ''],
+  ] as const) {
+    await writeFile(join(data, name), text, { mode: 0o600 });
+    await chown(join(data, name), uid, gid);
+  }
+}
+
+async function makeDir(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'settlewire-standby-'));
+  await chmod(dir, 0o755);
+  return dir;
+}
+
+describe('a standby', function () {
+  this.timeout(60_000);
+  const dirs: string[] = [];
+  const servers: EmbeddedPostgres[] = [];
+  const pools: Pool[] = [];
+  let primary: Pool;
+  let standby: Pool;
+
+  async function start(dataDir: string): Promise<{ server: EmbeddedPostgres; pool: Pool }> {
+    const server = await startEmbeddedPostgres({ dataDir, log: () => {} });
+    servers.push(server);
+    const pool = createPool(server.url, { max: 4, applicationName: 'test' });
+    pools.push(pool);
+    return { server, pool };
+  }
+
+  before(async () => {
+    dirs.push(await makeDir(), await makeDir());
+    const [primaryDir = '', standbyDir = ''] = dirs;
+    const { server, pool } = await start(primaryDir);
+    primary = pool;
+    await migrate({ connectionString: server.url, set: 'outbox' });
+    await append(primary);
+    await makeStandby(primaryDir, server, primary, standbyDir);
+    standby = (await start(standbyDir)).pool;
+  });
+
+  after(async () => {
+    for (const pool of pools) await pool.end();
+    for (const server of servers.reverse()) await server.stop();
+    for (const dir of dirs) await rm(dir, { recursive: true, force: true });
+  });
+
+  it('has no horizon: its writers are not in its lock table, so whatever would need one raises', async () => {
+    expect(await scalar(standby, 'select pg_is_in_recovery()')).to.equal(true);
+    for (const read of [
+      'select outbox_horizon()',
+      'select * from outbox_read(0)',
+      'select outbox_head()',
+      'select * from outbox_read_batch(0, 10)',
+    ]) {
+      const { code, message } = await failure(standby.query(read));
+      expect(code, read).to.equal('55000');
+      expect(message).to.match(/^a standby has no horizon/);
+    }
+  });
+
+  it('can replay what the primary has settled', async () => {
+    const id = await append(primary);
+    await waitFor(
+      async () => (await column(standby, 'select id from outbox where id = $1', [id])).length === 1,
+      {
+        what: 'replication',
+      },
+    );
+    const page = await readPage(standby, ['test:a'], 0, id, { maxEvents: 10, maxBytes: 1e6 });
+    expect(page.events.map((event) => event.id)).to.deep.equal([1, 2]);
+    expect(page.reached).to.equal(id);
+  });
+
+  it('opens a new epoch once it is promoted: ids that it never received may be given out again', async () => {
+    const before = await scalar(primary, 'select epoch from outbox_meta');
+    await servers[0]?.stop();
+    await standby.query('select pg_promote()');
+    expect(await scalar(standby, 'select outbox_follow_epoch()')).to.not.equal(before);
+    expect(await scalar(standby, 'select first_id from outbox_meta')).to.be.above(1_000_000_000);
+    expect((await failure(standby.query('select * from outbox_read(2)'))).code).to.equal('P0002');
+  });
+});
