@@ -1,0 +1,123 @@
+import { spawn } from 'node:child_process';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { createPool } from '../../src/database.ts';
+import { type Follower, followWithEventsource } from '../clients/followers.ts';
+import { ServiceProcess } from '../support/service-process.ts';
+import { SseClient } from '../support/sse-client.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { outboxIds } from '../support/world.ts';
+
+/** What it prints when it is ready. */
+interface Banner {
+  readonly link: string;
+  readonly token: string;
+  readonly curl: string;
+  readonly databaseUrl: string;
+}
+
+describe('settlewire serve without a database of ours', function () {
+  this.timeout(90_000);
+  let dataDir: string;
+  let service: ServiceProcess;
+  let first: Banner;
+  let second: Banner;
+  let follower: Follower;
+  let topics: string[];
+  let start: number;
+
+  before(async () => {
+    dataDir = await mkdtemp(join(tmpdir(), 'settlewire-cli-'));
+    await chmod(dataDir, 0o755);
+    service = await ServiceProcess.create({ DATA_DIR: dataDir, RETRY_MS: '100' }, { settings: {} });
+    first = await startAndRead();
+  });
+
+  after(async () => {
+    await follower?.close();
+    if (service.running) await service.terminate();
+    await rm(dataDir, { recursive: true, force: true });
+  });
+
+  async function startAndRead(): Promise<Banner> {
+    await service.start(60_000);
+    const line = (name: string): string =>
+      new RegExp(`^ {2}${name} +(.+)$`, 'm').exec(service.stdout)?.[1] ?? '';
+    await waitFor(() => line('Database') !== '', { what: 'the banner', timeoutMs: 20_000 });
+    const link = line('Dashboard');
+    return {
+      link,
+      token: new URL(link).hash.replace('#token=', ''),
+      curl: line('curl'),
+      databaseUrl: line('Database'),
+    };
+  }
+
+  async function ids(after: number): Promise<number[]> {
+    const pool = createPool(second.databaseUrl, { max: 1, applicationName: 'test' });
+    const found = await outboxIds(pool, topics, after);
+    await pool.end();
+    return found;
+  }
+
+  it('prints a dashboard link that works: the page, and a token that opens a session', async () => {
+    expect(first.link).to.match(new RegExp(`^${service.url}/#token=`));
+    const page = await fetch(first.link);
+    expect(page.status).to.equal(200);
+    expect(page.headers.get('Content-Type')).to.match(/^text\/html/);
+    const headers = { Authorization: `Bearer ${first.token}` };
+    const session = await fetch(`${service.url}/v1/session`, { method: 'POST', headers });
+    expect(session.status).to.equal(200);
+    expect(await session.json()).to.include({ role: 'USER' });
+  });
+
+  it('prints a curl line that works as pasted: the stream, with live events of the demo', async () => {
+    const shell = spawn('bash', ['-c', `exec ${first.curl}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+    let output = '';
+    shell.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    await waitFor(
+      () =>
+        /\nevent: caught-up\n[\s\S]*\nevent: (stream|settle|escrow|notification):\w+\ndata: /.test(output),
+      {
+        what: `an event, have ${output}`,
+        timeoutMs: 30_000,
+      },
+    );
+    shell.kill();
+    expect(output).to.match(/^retry: \d+\nevent: session\ndata: \{/);
+  });
+
+  it('killed and started again: the same data, the same key, and a client that carries on', async () => {
+    const witness = await SseClient.open(`${service.url}/v1/events`, first.token);
+    const { data } = await witness.message('session');
+    witness.close();
+    topics = (data['topics'] as string[]).filter((topic) => topic.startsWith('stream:'));
+    start = data['cursor'] as number;
+    const query = [...topics.map((topic) => `topic=${topic}`), `lastEventId=${start}`].join('&');
+    follower = followWithEventsource(`${service.url}/v1/events?${query}`, first.token);
+    await waitFor(() => follower.ids.length >= 3, { what: 'three events', timeoutMs: 30_000 });
+    await service.kill();
+    const before = follower.ids.length;
+    second = await startAndRead();
+    await waitFor(() => follower.ids.length >= before + 3, { what: 'three more events', timeoutMs: 30_000 });
+    const got = [...follower.ids];
+    const last = got.at(-1) ?? 0;
+    expect(got).to.deep.equal((await ids(start)).filter((id) => id <= last));
+    expect(follower.types).to.not.include('reset');
+  });
+
+  it('stopped: drains, stops its Postgres, and exits with 0', async () => {
+    expect(await service.terminate()).to.deep.equal({ code: 0, signal: null });
+    const pool = createPool(second.databaseUrl, { max: 1, applicationName: 'test' });
+    const refused = await pool.query('select 1').then(
+      () => undefined,
+      (error: NodeJS.ErrnoException) => error.code,
+    );
+    await pool.end();
+    expect(refused).to.equal('ECONNREFUSED');
+  });
+});
