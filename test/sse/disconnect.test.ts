@@ -13,19 +13,27 @@ describe('a stream that the server ends', () => {
   let payer: Person;
   let path: string;
   let topic: string;
+  let stream: string;
   let shiftMs = 0;
+  let people = 0;
+
+  before(async () => {
+    stage = await Stage.open({}, { now: () => Date.now() + shiftMs, random: () => 0 });
+  });
+
+  after(() => stage.close());
 
   beforeEach(async () => {
     shiftMs = 0;
-    stage = await Stage.open({}, { now: () => Date.now() + shiftMs, random: () => 0 });
-    payer = await makePerson(stage.pool, 1);
-    const stream = await makeStream(stage.pool, payer, payer);
+    people += 1;
+    payer = await makePerson(stage.pool, people);
+    stream = await makeStream(stage.pool, payer, payer);
     topic = `stream:${stream}`;
     path = `/v1/streams/${stream}/events`;
     await stage.settled();
   });
 
-  afterEach(() => stage.close());
+  afterEach(() => stage.closeClients());
 
   /** The last block is a disconnect, with a retry in the same block, and then the response ends. */
   async function expectDisconnect(client: SseClient, reason: string, service = stage.service): Promise<void> {
@@ -33,7 +41,7 @@ describe('a stream that the server ends', () => {
     const last = client.messages.at(-1);
     expect(last).to.deep.equal({ type: 'disconnect', data: { reason, retryAfterMs: 25 }, id: undefined });
     expect(client.raw).to.match(
-      /(^|\n\n)retry: 25\nevent: disconnect\ndata: \{"reason":"\w+","retryAfterMs":25\}\n\n$/,
+      /(^|\n\n|:\n)retry: 25\nevent: disconnect\ndata: \{"reason":"\w+","retryAfterMs":25\}\n\n$/,
     );
     expect(client.response?.complete, 'ended, not cut').to.equal(true);
     await waitFor(() => service.hub.subscribers.size === 0, { what: 'an empty hub' });
@@ -75,7 +83,7 @@ describe('a stream that the server ends', () => {
 
   it('ends when its only topic is revoked', async () => {
     const client = await (await stage.connect(path, payer.token)).caughtUp();
-    await stage.pool.query(`update streams set payer = 'other', recipient = 'other'`);
+    await stage.pool.query(`update streams set payer = 'other', recipient = 'other' where id = $1`, [stream]);
     await expectDisconnect(client, 'access_revoked');
     expect(client.events).to.deep.equal([]);
     expect(await disconnects('access_revoked')).to.equal(1);
@@ -83,10 +91,10 @@ describe('a stream that the server ends', () => {
   });
 
   for (const [change, sql] of [
-    ['account is closed', 'update users set is_active = false'],
-    ['role changes', "update users set role = 'ADMIN'"],
-    ['wallet changes', "update users set wallet_address = 'another'"],
-    ['account is deleted', 'delete from users'],
+    ['account is closed', 'update users set is_active = false where id = $1'],
+    ['role changes', "update users set role = 'ADMIN' where id = $1"],
+    ['wallet changes', "update users set wallet_address = 'another' where id = $1"],
+    ['account is deleted', 'delete from users where id = $1'],
   ] as const) {
     it(`ends every session when the ${change}`, async () => {
       const clients = await Promise.all([
@@ -95,9 +103,10 @@ describe('a stream that the server ends', () => {
         stage.connect('/v1/events', mintToken({ sub: payer.wallet })),
       ]);
       for (const client of clients) await client.caughtUp();
-      await stage.pool.query(sql);
+      const before = await disconnects('session_revoked');
+      await stage.pool.query(sql, [payer.id]);
       for (const client of clients) await expectDisconnect(client, 'session_revoked');
-      expect(await disconnects('session_revoked')).to.equal(3);
+      expect(await disconnects('session_revoked')).to.equal(before + 3);
     });
   }
 

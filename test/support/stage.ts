@@ -80,8 +80,12 @@ export class Stage {
     return head;
   }
 
+  closeClients(): void {
+    for (const client of this.#clients.splice(0)) client.close();
+  }
+
   async close(): Promise<void> {
-    for (const client of this.#clients) client.close();
+    this.closeClients();
     await Promise.all(this.#services.map((service) => service.stop()));
     await this.database.drop();
   }
