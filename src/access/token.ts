@@ -1,5 +1,5 @@
 import jwt from 'jsonwebtoken';
-import type { JwtSecret } from '../config.ts';
+import type { JwtSecret } from '../variables.ts';
 
 /** Who a credential speaks for, as its issuer says it. */
 export interface Claims {
