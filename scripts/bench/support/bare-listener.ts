@@ -1,0 +1,27 @@
+import pg from 'pg';
+import { nowMicroseconds, servePart } from './child.ts';
+
+export interface BareInput {
+  readonly databaseUrl: string;
+}
+
+export interface BareReport {
+  readonly arrivals: readonly { readonly amount: number; readonly at: number }[];
+}
+
+/** The least that anybody could do: LISTEN, and on each notification read the row that it names. No order, no gaps, no sockets. */
+servePart<BareInput, BareReport>(async ({ databaseUrl }) => {
+  const arrivals: { amount: number; at: number }[] = [];
+  const client = new pg.Client({ connectionString: databaseUrl });
+  client.on('notification', async ({ payload }) => {
+    const { rows } = await client.query({
+      name: 'row',
+      text: 'select id, status, rate_per_second, total_amount, last_settled_at, end_time, updated_at from streams where id = $1',
+      values: [payload],
+    });
+    arrivals.push({ amount: Number(rows[0]?.total_amount), at: nowMicroseconds() });
+  });
+  await client.connect();
+  await client.query('listen bare');
+  return () => ({ arrivals });
+});

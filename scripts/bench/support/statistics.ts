@@ -1,0 +1,28 @@
+export function median(values: readonly number[]): number {
+  return percentile(values, 50);
+}
+
+/** The nearest-rank percentile; NaN of nothing. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)] ?? Number.NaN;
+}
+
+/** Rows of text as a Markdown table; the first row is the heading. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (row: readonly string[]): string =>
+    `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
+  const [heading = [], ...body] = rows;
+  return [
+    line(heading),
+    `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`,
+    ...body.map(line),
+  ].join('\n');
+}
+
+/** A ratio beside its target, and whether it is met. */
+export function judge(value: number, bound: 'at least' | 'at most', target: number): string {
+  const met = bound === 'at least' ? value >= target : value <= target;
+  return `${value.toFixed(2)} (${bound} ${target}: ${met ? 'met' : 'MISSED'})`;
+}

@@ -1,0 +1,71 @@
+import type { BenchPostgres } from './postgres.ts';
+import { createDatabase, NO_TRIGGERS } from './streams.ts';
+
+export interface Variant {
+  readonly name: 'none' | 'notify' | 'outbox' | 'settlewire';
+  readonly label: string;
+}
+
+export const VARIANTS: readonly Variant[] = [
+  { name: 'none', label: 'a: no trigger' },
+  { name: 'notify', label: 'b: trigger + pg_notify' },
+  { name: 'outbox', label: 'c: plain outbox' },
+  { name: 'settlewire', label: 'd: settlewire' },
+];
+
+/** The payload of stream:updated, as settlewire's own trigger builds it (migrations/0011). */
+const PAYLOAD = `json_build_object(
+    'streamId', new.id,
+    'status', new.status,
+    'previousStatus', old.status,
+    'ratePerSecond', new.rate_per_second::text,
+    'totalAmount', new.total_amount::text,
+    'lastSettledAt', outbox_time(new.last_settled_at),
+    'endTime', outbox_time(new.end_time),
+    'updatedAt', outbox_time(new.updated_at))`;
+
+const WHEN = `when (
+    new.status is distinct from old.status
+    or new.rate_per_second is distinct from old.rate_per_second
+    or new.total_amount is distinct from old.total_amount
+    or new.end_time is distinct from old.end_time
+    or new.last_settled_at is distinct from old.last_settled_at
+  )`;
+
+const SETUP: Readonly<Record<Variant['name'], string>> = {
+  none: NO_TRIGGERS,
+  notify: `${NO_TRIGGERS}
+    create function usual() returns trigger language plpgsql as $$
+    begin
+      perform pg_notify('usual', ${PAYLOAD}::text);
+      return null;
+    end
+    $$;
+    create trigger usual after update on streams for each row ${WHEN} execute function usual();`,
+  // With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
+  outbox: `${NO_TRIGGERS}
+    create table plain_outbox (
+      id bigserial primary key, topic text not null, type text not null, data json not null, created_at timestamptz not null
+    );
+    create index on plain_outbox (topic, id);
+    create function plain() returns trigger language plpgsql as $$
+    begin
+      insert into plain_outbox (topic, type, data, created_at)
+      values ('stream:' || new.id, 'stream:updated', ${PAYLOAD}, clock_timestamp());
+      return null;
+    end
+    $$;
+    create constraint trigger plain after update on streams deferrable initially deferred
+      for each row ${WHEN} execute function plain();`,
+  settlewire: '',
+};
+
+/** One database for each variant, alike in everything but the triggers on streams. */
+export async function createVariants(postgres: BenchPostgres): Promise<void> {
+  for (const { name } of VARIANTS) {
+    const database = `bench_${name}`;
+    await createDatabase(postgres, database);
+    if (SETUP[name] !== '') await postgres.query(database, SETUP[name]);
+    await postgres.query(database, 'vacuum analyze');
+  }
+}

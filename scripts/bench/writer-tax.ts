@@ -1,0 +1,144 @@
+/*
+ * What a writer pays: one-row updates with (a) no trigger, (b) the usual trigger with pg_notify, (c) an outbox without order
+ * or doorbell, (d) settlewire, its service running and 50 subscribers attached, who get half of all events. Each at 1, 8 and 32 clients, with disk flushes of
+ * 1 ms and of nothing, by turns in short rounds on one server. Prints a table of ratios; see docs/benchmarks.md.
+ *
+ * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,0).
+ */
+import pg from 'pg';
+import { waitFor } from '../../test/support/wait-for.ts';
+import { startPart } from './support/child.ts';
+import { pgbench } from './support/pgbench.ts';
+import { BenchPostgres } from './support/postgres.ts';
+import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
+import { judge, median, table } from './support/statistics.ts';
+import { STREAMS, UPDATE_SCRIPT, WALLETS, walletToken } from './support/streams.ts';
+import type { SubscribersInput, SubscribersReport } from './support/subscribers.ts';
+import { createVariants, VARIANTS, type Variant } from './support/variants.ts';
+
+const numbers = (text: string): number[] => text.split(',').map(Number);
+const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 5);
+const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 3);
+const CLIENTS = numbers(process.env['BENCH_CLIENTS'] ?? '1,8,32');
+const FLUSHES_MS = numbers(process.env['BENCH_FLUSH_MS'] ?? '1,0');
+const SUBSCRIBERS = 50;
+const DATABASE = 'bench_settlewire';
+
+/** The least that (d) may reach of another variant, from the issue that asked for this. */
+const TARGETS: readonly { flushMs: number; clients: number; of: Variant['name']; atLeast: number }[] = [
+  { flushMs: 1, clients: 32, of: 'none', atLeast: 0.7 },
+  { flushMs: 1, clients: 32, of: 'outbox', atLeast: 0.88 },
+  { flushMs: 1, clients: 32, of: 'notify', atLeast: 8 },
+  { flushMs: 1, clients: 1, of: 'none', atLeast: 0.85 },
+];
+
+type Round = Record<Variant['name'], number>;
+
+/** Runs all variants once, beginning with another one each round. */
+async function runRound(postgres: BenchPostgres, clients: number, round: number): Promise<Round> {
+  const result: Round = { none: 0, notify: 0, outbox: 0, settlewire: 0 };
+  for (const index of VARIANTS.keys()) {
+    const variant = VARIANTS[(index + round) % VARIANTS.length] as Variant;
+    const load = { database: `bench_${variant.name}`, clients, seconds: SECONDS, script: UPDATE_SCRIPT };
+    result[variant.name] = await pgbench(postgres, load);
+  }
+  return result;
+}
+
+function row(flushMs: number, clients: number, rounds: readonly Round[], relay: string): string[] {
+  // Ratios within a round, then their median: what slows the machine for a while slows all variants of that round.
+  const ratio = (of: Variant['name']): string => {
+    const value = median(rounds.map((round) => round.settlewire / round[of]));
+    const target = TARGETS.find(
+      (each) => each.flushMs === flushMs && each.clients === clients && each.of === of,
+    );
+    return target === undefined ? value.toFixed(2) : judge(value, 'at least', target.atLeast);
+  };
+  const tps = VARIANTS.map(({ name }) => median(rounds.map((round) => round[name])).toFixed(0));
+  return [`${flushMs} ms`, String(clients), ...tps, ratio('none'), ratio('outbox'), ratio('notify'), relay];
+}
+
+function describeRelay(before: RelayMetrics, after: RelayMetrics): string {
+  const share = ((100 * (after.rings - before.rings)) / Math.max(1, after.events - before.events)).toFixed(1);
+  const reads = ((after.events - before.events) / Math.max(1, after.reads - before.reads)).toFixed(1);
+  return `${share} % of events rang, ${reads} events a read`;
+}
+
+/** Every subscriber got exactly the outbox rows of its wallet's streams, in order. */
+async function checkExactness(
+  postgres: BenchPostgres,
+  report: () => Promise<SubscribersReport>,
+): Promise<string> {
+  const { starts } = await report();
+  const client = new pg.Client({ connectionString: postgres.url(DATABASE) });
+  await client.connect();
+  const { rows } = await client.query(
+    `select substr(s.payer, 6)::int as wallet, o.id::int as id from outbox o join streams s on o.topic = 'stream:' || s.id
+      where o.id > $1 order by o.id`,
+    [Math.min(...starts)],
+  );
+  await client.end();
+  const expected = starts.map((start, wallet) =>
+    rows.filter((each) => each.wallet === wallet && each.id > start).map((each) => each.id as number),
+  );
+  const total = expected.reduce((sum, ids) => sum + ids.length, 0);
+  let received = await report();
+  const count = (): number => received.ids.reduce((sum, ids) => sum + ids.length, 0);
+  await waitFor(
+    async () => {
+      received = await report();
+      return count() >= total;
+    },
+    { what: 'the last events', timeoutMs: 10_000 },
+  ).catch(() => {});
+  const wrong = expected.filter((ids, index) => ids.join() !== received.ids[index]?.join()).length;
+  if (wrong > 0 || received.ended > 0) process.exitCode = 1;
+  return `exactness: ${count()} events delivered to ${starts.length} subscribers, ${total} expected, ${wrong} subscribers with a difference, ${received.ended} streams ended`;
+}
+
+async function measure(postgres: BenchPostgres, flushMs: number): Promise<string[][]> {
+  await postgres.start({ flushMs });
+  const service = await startBenchService(postgres.url(DATABASE));
+  const streams = Array.from({ length: SUBSCRIBERS }, (_, n) => ({
+    url: `${service.url}/v1/events`,
+    token: walletToken(n),
+  }));
+  const input: SubscribersInput = { streams, timed: false };
+  const subscribers = await startPart<SubscribersReport>(
+    new URL('support/subscribers.ts', import.meta.url),
+    input,
+  );
+  // The usual prototype has a listener, as ours has a relay.
+  const listener = new pg.Client({ connectionString: postgres.url('bench_notify') });
+  await listener.connect();
+  await listener.query('listen usual');
+  const lines: string[][] = [];
+  for (const clients of CLIENTS) {
+    const rounds: Round[] = [];
+    const before = await relayMetrics(service);
+    for (let round = 0; round < ROUNDS; round += 1) rounds.push(await runRound(postgres, clients, round));
+    lines.push(row(flushMs, clients, rounds, describeRelay(before, await relayMetrics(service))));
+    process.stderr.write(`${lines.at(-1)?.join(' | ')}\n`);
+  }
+  process.stdout.write(`flush ${flushMs} ms: ${await checkExactness(postgres, subscribers.report)}\n`);
+  await listener.end();
+  await subscribers.stop();
+  await service.terminate();
+  return lines;
+}
+
+const postgres = await BenchPostgres.create();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
+try {
+  await postgres.start({ flushMs: 0 });
+  await createVariants(postgres);
+  process.stdout.write(
+    `${postgres.version}; ${STREAMS} streams of ${WALLETS} wallets; ${ROUNDS} rounds of ${SECONDS} s; commits a second, medians\n`,
+  );
+  const heading = ['flush', 'clients', ...VARIANTS.map(({ label }) => label), 'd/a', 'd/c', 'd/b', 'relay'];
+  const lines: string[][] = [];
+  for (const flushMs of FLUSHES_MS) lines.push(...(await measure(postgres, flushMs)));
+  process.stdout.write(`\n${table([heading, ...lines])}\n`);
+} finally {
+  await postgres.stop();
+}
