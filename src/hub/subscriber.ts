@@ -72,7 +72,6 @@ export class Subscriber {
   #sentId: number;
   #state: 'replaying' | 'live' | 'ended' = 'replaying';
   #caughtUp = false;
-  #catchingUp = false;
   /** What the current batch holds for this subscriber, and how many bytes of it still fit. */
   #pending: SharedBytes | undefined;
   #room = 0;
@@ -157,16 +156,13 @@ export class Subscriber {
     this.#options.hub.remove(this);
   }
 
+  /** Runs once for each time that the subscriber is replaying: its last step turns it live, or ends it, and does no more. */
   async #catchUp(): Promise<void> {
-    if (this.#catchingUp) return;
-    this.#catchingUp = true;
     try {
       while (await this.#catchUpStep()) await setImmediate();
     } catch (error) {
       this.#options.onReplayError(error);
       this.end('unavailable');
-    } finally {
-      this.#catchingUp = false;
     }
   }
 

@@ -199,7 +199,13 @@ describe('a subscriber', () => {
           expect([world.hub.subscribers.size, world.hub.topicCount]).to.deep.equal([0, 0]);
         },
       ),
-      { numRuns: 300 },
+      {
+        numRuns: 300,
+        examples: [
+          // A frame that does not fit, between turning live and the end of the replay that led there.
+          [[], [{ do: 'page' }, { do: 'commit', topics: [3, 3], bytes: 9000 }], 0, 1, []],
+        ],
+      },
     );
   });
 
