@@ -11,7 +11,7 @@ import pgListen, { type Subscriber as Listener } from 'pg-listen';
  *
  *   a writer  marks itself in flight, then tries the key, and ends its mark only after its rows are visible;
  *   a relay   takes the key, then looks for writers in flight, then reads, and waits for a ring only after a read that began
- *             with the key held, saw no writer in flight and left nothing unread.
+ *             with the key held, saw no writer in flight, nor the sequence move until then, and left nothing unread.
  *
  * Either the writer sees the sleeper or the sleeper sees the writer. A ring may still arrive while its writer's mark is up, when
  * the horizon hides its rows: that read saw a writer in flight, so the relay reads again soon and does not wait.
