@@ -82,7 +82,7 @@ create table settlements (
   constraint settlements_tx_hash_form check (tx_hash ~ '^[A-Za-z0-9_:.-]{1,128}$'),
   constraint settlements_failure_code_form check (failure_code ~ '^[a-z0-9_.-]{1,64}$')
 );
-create index settlements_stream_id_finished_at on settlements (stream_id, finished_at desc);
+create index settlements_stream_id_finished_at on settlements (stream_id, finished_at desc nulls last);
 comment on table settlements is 'Attempts to settle a stream''s flow on chain. A stream that has any cannot be deleted.';
 comment on column settlements.id is 'The settlement id.';
 comment on column settlements.stream_id is 'The stream it settles.';

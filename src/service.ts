@@ -9,6 +9,7 @@ import { createAdminServer } from './admin/server.ts';
 import type { Config } from './config.ts';
 import { createPool } from './database.ts';
 import { createApp } from './http/app.ts';
+import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
 import { Hub } from './hub/hub.ts';
 import { pendingMigrations } from './migrate.ts';
@@ -83,6 +84,7 @@ export class Service {
       metrics,
       hub: this.hub,
       pool: this.#pool,
+      connectionLimits: new ConnectionLimits(config),
       replay: (topics, after, through) => replayer.page(topics, after, through),
       tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
       sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0]?.secret ?? '', now),

@@ -1,3 +1,4 @@
+import cors, { type CorsOptions } from 'cors';
 import express, { type Express } from 'express';
 import helmet from 'helmet';
 import { dashboardRoutes } from '../dashboard/dashboard.ts';
@@ -22,6 +23,8 @@ export function createApp(context: Context): Express {
       strictTransportSecurity: false,
     }),
   );
+
+  app.use('/v1', cors(crossOrigin(config.corsOrigins)));
 
   app
     .route('/healthz')
@@ -57,4 +60,16 @@ export function createApp(context: Context): Express {
   app.use(notFound);
   app.use(errorHandler(log));
   return app;
+}
+
+/** Pages of other origins, by allowlist. Without a list no header is sent, and browsers let nobody else read. */
+function crossOrigin(origins: readonly string[]): CorsOptions {
+  return {
+    origin: [...origins],
+    credentials: true,
+    methods: ['GET', 'POST', 'DELETE'],
+    allowedHeaders: ['Authorization', 'Last-Event-ID', 'Content-Type'],
+    exposedHeaders: ['Last-Event-ID', 'Retry-After'],
+    maxAge: 600,
+  };
 }

@@ -7,6 +7,8 @@ import type { Config } from '../config.ts';
 import type { Hub } from '../hub/hub.ts';
 import type { Replay } from '../hub/subscriber.ts';
 
+import type { ConnectionLimits } from './connection-limits.ts';
+
 /** What the service can do for a client at the moment. */
 export type Condition = 'ready' | 'unavailable' | 'draining';
 
@@ -19,6 +21,7 @@ export interface Context {
   /** The primary. */
   readonly pool: Pool;
   readonly replay: Replay;
+  readonly connectionLimits: ConnectionLimits;
   readonly tokenRules: TokenRules;
   readonly sessionCookie: SessionCookie;
   readonly condition: () => Condition;

@@ -8,7 +8,8 @@ const PROBLEMS = {
   token_expired: [401, 'The credential has expired; get a new one.'],
   forbidden: [403, 'You may not see this, or it does not exist.'],
   invalid_topic: [400, 'A topic is stream:{uuid}, escrow:{uuid}, user:{uuid} or wallet:{address}.'],
-  too_many_topics: [400, 'Too many topics in one connection.'],
+  too_many_topics: [400, 'Too many topics at a time.'],
+  too_many_connections: [429, 'Too many streams are open; close one, or try again later.'],
   invalid_cursor: [
     400,
     'A cursor is the id of an event: a whole number without sign or leading zeros, given once.',
@@ -49,14 +50,14 @@ function toProblem(error: unknown): Problem | undefined {
   return undefined;
 }
 
-/** Writes a problem. `Retry-After` in seconds comes with `unavailable`. */
+/** Writes a problem. `Retry-After` in seconds comes with what passes. */
 export function sendProblem(
   response: Response,
   { code, status, message }: Problem,
   retryAfterSeconds = 1,
 ): void {
   if (status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
-  if (code === 'unavailable') response.setHeader('Retry-After', String(retryAfterSeconds));
+  if (status === 503 || status === 429) response.setHeader('Retry-After', String(retryAfterSeconds));
   response.status(status).type('application/problem+json');
   response.setHeader('Cache-Control', 'no-store');
   response.send(

@@ -18,23 +18,24 @@ const LISTED_TOPICS = 100;
 
 /** `GET /v1/events`: a stream of the topics in the query, or of everything that the actor may see. */
 export function eventsRoute(context: Context): RequestHandler {
-  return (request, response) => open(context, request, response, namedTopics(request, context.config));
+  return (request, response) => open(context, request, response, () => namedTopics(request, context.config));
 }
 
 /** `GET /v1/streams/{id}/events` and its like: the same for one topic, for curl. */
 export function topicEventsRoute(context: Context, kind: 'stream' | 'escrow'): RequestHandler {
   return (request, response) =>
-    open(context, request, response, [parseTopic(`${kind}:${request.params['id']}`)]);
+    open(context, request, response, () => [parseTopic(`${kind}:${request.params['id']}`)]);
 }
 
 async function open(
   context: Context,
   request: Request,
   response: Response,
-  named: string[] | undefined,
+  topics: () => string[] | undefined,
 ): Promise<void> {
   if (request.accepts('text/event-stream') === false) throw new Problem('not_acceptable');
   const claims = authenticate(request, context);
+  const named = topics();
   const requested = requestedCursor(request);
   if (context.condition() === 'draining') return refuse(context, request, response, 'draining');
   if (context.condition() !== 'ready') return refuse(context, request, response, 'unavailable');
@@ -52,9 +53,15 @@ async function open(
   if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
   if (context.condition() !== 'ready') return refuse(context, request, response, 'draining');
   if (response.destroyed) return;
+  if (request.method === 'HEAD') {
+    response.writeHead(200, streamHeaders(start.cursor)).end();
+    return;
+  }
+  const release = context.connectionLimits.take(membership.own[0] ?? '');
+  if (release === undefined) return refuse(context, request, response, 'too_many_connections');
+  response.once('close', release);
   response.writeHead(200, streamHeaders(start.cursor));
-  if (request.method === 'HEAD') response.end();
-  else subscribe(context, response, { claims, start, membership, named });
+  subscribe(context, response, { claims, start, membership, named });
 }
 
 function subscribe(
@@ -141,7 +148,7 @@ function refuse(
   context: Context,
   request: Request,
   response: Response,
-  reason: 'draining' | 'unavailable',
+  reason: 'draining' | 'unavailable' | 'too_many_connections',
 ): void {
   const retryMs = jitteredRetryMs(context);
   context.metrics.refused(reason);
@@ -149,6 +156,7 @@ function refuse(
     response.writeHead(200, { ...streamHeaders(), Connection: 'close' });
     response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs));
   } else {
-    sendProblem(response, new Problem('unavailable'), Math.ceil(retryMs / 1000));
+    const code = reason === 'too_many_connections' ? reason : 'unavailable';
+    sendProblem(response, new Problem(code), Math.ceil(retryMs / 1000));
   }
 }
