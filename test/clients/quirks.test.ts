@@ -15,7 +15,7 @@ import { lendBrowserGlobals } from './followers.ts';
 
 /** A client, and what its application saw. */
 interface Seen {
-  readonly messages: { type: string; data: string }[];
+  readonly messages: { type: string; data: string; id: string }[];
   gaveUp: boolean;
   close(): void;
 }
@@ -26,7 +26,8 @@ const CLIENTS: Record<string, (url: string) => Seen> = {
   eventsource(url) {
     const source = new EventSource(url);
     const seen: Seen = { messages: [], gaveUp: false, close: () => source.close() };
-    for (const type of TYPES) source.addEventListener(type, ({ data }) => seen.messages.push({ type, data }));
+    for (const type of TYPES)
+      source.addEventListener(type, ({ data, lastEventId: id }) => seen.messages.push({ type, data, id }));
     source.addEventListener('error', () => {
       seen.gaveUp = source.readyState === source.CLOSED;
     });
@@ -36,7 +37,8 @@ const CLIENTS: Record<string, (url: string) => Seen> = {
   'launchdarkly-eventsource'(url) {
     const source = new launchDarkly.EventSource(url);
     const seen: Seen = { messages: [], gaveUp: false, close: () => source.close() };
-    for (const type of TYPES) source.addEventListener(type, ({ data }) => seen.messages.push({ type, data }));
+    for (const type of TYPES)
+      source.addEventListener(type, ({ data, lastEventId: id }) => seen.messages.push({ type, data, id }));
     source.onerror = () => {};
     source.onclosed = () => {
       seen.gaveUp = true;
@@ -50,7 +52,7 @@ const CLIENTS: Record<string, (url: string) => Seen> = {
     void fetchEventSource(url, {
       signal: stop.signal,
       openWhenHidden: true,
-      onmessage: ({ event, data }) => seen.messages.push({ type: event || 'message', data }),
+      onmessage: ({ event, data, id }) => seen.messages.push({ type: event || 'message', data, id }),
     }).then(() => {
       seen.gaveUp = true;
     });
@@ -213,6 +215,45 @@ describe('what clients make of a server', () => {
       expect((await server.request(2)).lastEventId).to.equal(undefined);
     });
   }
+
+  it('the lastEventId of a message without an id is the last one to launchdarkly-eventsource only', async () => {
+    const found = await Promise.all(
+      Object.keys(CLIENTS).map(async (name) => {
+        const { seen } = await meet(name, [{ body: 'data: 1\nid: 1\n\ndata: 2\n\n', ending: 'stay' }]);
+        await waitFor(() => seen.messages.length === 2, { what: 'both messages' });
+        return [name, seen.messages[1]?.id];
+      }),
+    );
+    expect(Object.fromEntries(found)).to.deep.equal({
+      eventsource: '',
+      'launchdarkly-eventsource': '1',
+      'fetch-event-source': '',
+    });
+  });
+
+  it('fetch-event-source leaves when its page is hidden and is back, with its id, when it is shown', async () => {
+    const server = await ScriptedServer.start([{ body: 'data: six\nid: 6\n\n', ending: 'stay' }, STAY]);
+    servers.push(server);
+    const page: EventTarget & { hidden?: boolean } = Reflect.get(globalThis, 'document');
+    const turn = (hidden: boolean): void => {
+      page.hidden = hidden;
+      page.dispatchEvent(new Event('visibilitychange'));
+    };
+    const stop = new AbortController();
+    let got = 0;
+    void fetchEventSource(server.url, {
+      signal: stop.signal,
+      onmessage: () => {
+        got += 1;
+      },
+    });
+    await waitFor(() => got === 1, { what: 'the message' });
+    turn(true);
+    await waitFor(() => server.open === 0, { what: 'the end of the connection' });
+    turn(false);
+    expect((await server.request(2)).lastEventId).to.equal('6');
+    stop.abort();
+  });
 
   it('launchdarkly-eventsource sends a Last-Event-ID of its options again and again, whatever it has had since', async () => {
     const server = await ScriptedServer.start([

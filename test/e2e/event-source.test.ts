@@ -205,6 +205,12 @@ describe("a browser's own EventSource", function () {
       expect(await resumeAfter('id: 1\ndata: one\n\nid: 2\n\n')).to.deep.equal(['2', ['message']]);
     });
 
+    it('gives a message without an id the last one', async () => {
+      const page = await meet([{ body: 'data: 1\nid: 1\n\ndata: 2\n\n', ending: 'stay' }]);
+      await waitFor(async () => (await kept(page)).ids.length === 2, { what: 'both messages' });
+      expect((await kept(page)).ids).to.deep.equal([1, 1]);
+    });
+
     it('waits as long as retry says', async () => {
       await meet([{ body: 'retry: 400\n\n', ending: 'cut' }, QUICK, STAY]);
       const [first, second, third] = [

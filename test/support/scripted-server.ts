@@ -25,6 +25,8 @@ export class ScriptedServer {
   readonly #server: Server;
   readonly #answers: readonly Answer[];
   readonly asked: Asked[] = [];
+  /** Streams that are being answered. */
+  open = 0;
 
   private constructor(answers: readonly Answer[]) {
     this.#answers = answers;
@@ -38,6 +40,10 @@ export class ScriptedServer {
       this.asked.push({
         lastEventId: typeof lastEventId === 'string' ? lastEventId : undefined,
         at: performance.now(),
+      });
+      this.open += 1;
+      response.once('close', () => {
+        this.open -= 1;
       });
       if (answer !== undefined) reply(response, answer);
     });
