@@ -29,7 +29,7 @@ export class SessionCookie {
       this.#key,
       { algorithm: 'HS256', audience: PURPOSE, noTimestamp: true },
     );
-    const maxAge = Math.max(0, claims.expiresAt - Math.floor(this.#now() / 1000));
+    const maxAge = Math.max(0, Math.floor(claims.expiresAt - this.#now() / 1000));
     return setCookie(value, maxAge, secure);
   }
 

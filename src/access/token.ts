@@ -1,5 +1,6 @@
 import jwt from 'jsonwebtoken';
 import type { JwtSecret } from '../variables.ts';
+import { isKey } from './topics.ts';
 
 /** Who a credential speaks for, as its issuer says it. */
 export interface Claims {
@@ -32,13 +33,15 @@ export interface TokenRules {
 
 /** Clocks of different machines differ; allowed for `nbf` and `iat`, never for `exp`. */
 const TOLERANCE_SECONDS = 5;
+/** The last second of JavaScript's dates. */
+const LAST_SECOND = 8.64e12;
 
 /**
  * Checks an access token (RFC 7519): HS256 only, by `kid`; `iss` and `aud` where configured; `exp` required; `type`, if present, `access`.
  * @throws CredentialError
  */
 export function verifyAccessToken(token: string, { secrets, issuer, audience, now }: TokenRules): Claims {
-  const kid = jwt.decode(token, { complete: true })?.header.kid ?? null;
+  const kid = keyIdOf(token);
   // A token without a kid is checked with the key without one; with a single key its name does not matter.
   const key =
     secrets.find((secret) => secret.kid === kid) ??
@@ -54,6 +57,15 @@ export function verifyAccessToken(token: string, { secrets, issuer, audience, no
     throw new CredentialError('unauthenticated', 'the token is not an access token');
   }
   return toClaims(claims, now);
+}
+
+/** The `kid` that an unchecked token names. */
+function keyIdOf(token: string): string | null {
+  try {
+    return jwt.decode(token, { complete: true })?.header.kid ?? null;
+  } catch {
+    throw new CredentialError('unauthenticated', 'the token is not a JWT');
+  }
 }
 
 /**
@@ -80,20 +92,25 @@ export function verify(token: string, secret: string | Buffer, options: jwt.Veri
   }
 }
 
-/** The claims that we read, with `exp` checked to the second. */
+/**
+ * The claims that we read, with `exp` checked to the second. A wallet address that is none is left out; without a subject that
+ * can be in the database a token speaks for nobody.
+ * @throws CredentialError
+ */
 export function toClaims(claims: jwt.JwtPayload, now: () => number): Claims {
-  const { sub, exp, iat } = claims;
-  if (typeof sub !== 'string' || sub === '')
-    throw new CredentialError('unauthenticated', 'the token has no sub');
-  if (typeof exp !== 'number') throw new CredentialError('unauthenticated', 'the token has no exp');
+  const { sub, exp, iat, walletAddress, role } = claims;
+  if (typeof sub !== 'string' || !isKey(sub))
+    throw new CredentialError('unauthenticated', "the token's sub is neither a user id nor a wallet address");
+  if (typeof exp !== 'number' || exp > LAST_SECOND)
+    throw new CredentialError('unauthenticated', 'the token has no exp, or one that is no date');
   if (exp * 1000 <= now()) throw new CredentialError('token_expired', 'the token has expired');
   if (typeof iat === 'number' && (iat - TOLERANCE_SECONDS) * 1000 > now()) {
     throw new CredentialError('unauthenticated', 'the token was issued in the future');
   }
   return {
     subject: sub,
-    walletAddress: typeof claims['walletAddress'] === 'string' ? claims['walletAddress'] : null,
-    role: typeof claims['role'] === 'string' ? claims['role'] : null,
+    walletAddress: typeof walletAddress === 'string' && isKey(walletAddress) ? walletAddress : null,
+    role: typeof role === 'string' ? role : null,
     expiresAt: exp,
   };
 }

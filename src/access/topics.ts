@@ -8,6 +8,11 @@ export class TopicError extends Error {
   override readonly name = 'TopicError';
 }
 
+/** Whether the text can be the key of a topic: a uuid, a wallet address, or something like them. */
+export function isKey(text: string): boolean {
+  return KEY.test(text);
+}
+
 export function isUuid(text: string): boolean {
   return UUID.test(text);
 }
@@ -33,7 +38,7 @@ export function parseTopic(text: string): string {
   const colon = text.indexOf(':');
   const kind = text.slice(0, colon);
   const key = text.slice(colon + 1);
-  if (colon < 1 || !KEY.test(key)) throw new TopicError('a topic is kind:key, such as escrow:{uuid}');
+  if (colon < 1 || !isKey(key)) throw new TopicError('a topic is kind:key, such as escrow:{uuid}');
   if (kind === 'wallet') return `wallet:${normalWallet(key)}`;
   if (BY_UUID.some((known) => known === kind)) return `${kind}:${isUuid(key) ? key.toLowerCase() : key}`;
   throw new TopicError(`a topic's kind is one of ${[...BY_UUID, 'wallet'].join(', ')}`);
