@@ -10,7 +10,7 @@ export interface Request {
   readonly named?: Iterable<string>;
   /** The actor's own topics (`user:`, `wallet:`): their `access:*` events are heard, though perhaps not delivered. */
   readonly own: readonly string[];
-  /** Ids of access events that were already known when the actor was let in: they end no session, or a replay of them would for ever. */
+  /** Ids of access events that were already known when the actor was let in: they end no stream, or a replay of them would for ever. */
   readonly known?: Iterable<number>;
 }
 
@@ -48,15 +48,20 @@ export class Subscription {
     return this.#mode === 'all' ? ['*'] : [...this.#topics].slice(0, max);
   }
 
-  /** What to do with a frame of a heard topic; applies it if it changes access. Call it once per frame, in order. */
+  /**
+   * What to do with a frame of a heard topic; applies it if it changes access. Call it once per frame, in order.
+   *
+   * A user's own topic taken away, on any topic of the actor's, means that who they are has changed: for a wallet that
+   * somebody has linked it is the topic of a user that the session does not know yet.
+   */
   apply(frame: Frame): Effect {
     const wanted = this.#mode === 'all' || this.#topics.has(frame.topic);
     if (frame.access !== undefined && this.#own.includes(frame.topic)) {
       const { kind, topic } = frame.access;
+      const known = this.#known.has(frame.id);
       if (kind === 'granted') this.#grant(topic);
-      else if (this.#own.includes(topic))
-        return this.#known.has(frame.id) ? deliverIf(wanted) : 'end-session';
-      else if (this.#revoke(topic)) return wanted ? 'deliver-and-end' : 'skip-and-end';
+      else if (topic.startsWith('user:')) return known ? deliverIf(wanted) : 'end-session';
+      else if (this.#revoke(topic) && !known) return wanted ? 'deliver-and-end' : 'skip-and-end';
     }
     return deliverIf(wanted);
   }
