@@ -5,7 +5,8 @@
  * step (one d_step or atomic), named after the SQL or TypeScript that it stands for; spin tries every order of the steps of all
  * writers, relays, rings and faults, and checks
  *
- *   ORDER  when a row becomes visible, no cursor has reached or passed its id (a lower id later, or an id given out twice);
+ *   ORDER  when a row becomes visible, no cursor has reached or passed its id (a lower id later, or an id given out twice); and
+ *          no read moves its cursor past a visible row that it did not return;
  *   SLEEP  a relay that waits for a ring, when no ring is under way to it and no writer is left, has read every committed row.
  *          There is no safety poll in the model.
  *
@@ -178,7 +179,7 @@ proctype Writer(byte me) {
 #endif
 
     if
-    :: /* ROLLBACK, an error, a cancel: no ring */
+    :: /* ROLLBACK, an error, a cancel: no ring. Earlier it would leave nothing at all, as a crash shows. */
        d_step {
          setRows(NONE); lock[me] = 0; endTransaction();
          REACHED("a writer aborts after taking an id");
