@@ -1,12 +1,20 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { expect } from 'chai';
-import pg from 'pg';
+import type pg from 'pg';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, type Person } from '../support/world.ts';
+
+async function waitsForLock(pool: pg.Pool, applicationName: string): Promise<boolean> {
+  const { rowCount } = await pool.query(
+    "select from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock' and datname = current_database()",
+    [applicationName],
+  );
+  return rowCount === 1;
+}
 
 describe('settlewire as a process', function () {
   this.timeout(40_000);
@@ -152,24 +160,32 @@ describe('settlewire as a process', function () {
 
   describe('readiness', () => {
     it('alive at once, ready only when migrated and caught up', async () => {
-      const { url, pool } = await empty();
-      // Another instance is migrating: it holds the lock that migrations take.
-      const service = await make({ DATABASE_URL: url, MIGRATE: 'off' });
-      await run({ DATABASE_URL: url, JWT_SECRET: '' }, 'migrate');
-      const blocker = new pg.Client({ connectionString: url });
-      await blocker.connect();
-      // The relay begins with the epoch, in this table.
-      await blocker.query('begin; lock table outbox_meta in access exclusive mode');
-      service.spawn();
-      await waitFor(async () => (await service.readiness()) === 503, { what: 'a 503', timeoutMs: 15_000 });
-      expect((await fetch(`${service.url}/healthz`)).status).to.equal(200);
+      const { url, pool } = await migrated();
       const { token } = await makePerson(pool, 1);
-      const client = await SseClient.open(`${service.url}/v1/events`, token);
-      expect((await client.message('disconnect')).data).to.include({ reason: 'unavailable' });
-      expect(await (await fetch(`${service.url}/readyz`)).json()).to.deep.equal({ status: 'unavailable' });
-      await blocker.query('commit');
-      await blocker.end();
-      await waitFor(async () => (await service.readiness()) === 200, { what: 'a 200', timeoutMs: 15_000 });
+      const service = await make({ DATABASE_URL: url, MIGRATE: 'off' });
+      // Held up twice: where it looks for migrations, and where the relay begins, with the epoch.
+      const steps = { 'settlewire migrate': 'outbox_migration', 'settlewire relay': 'outbox_meta' };
+      const blockers = await Promise.all(
+        Object.values(steps).map(async (table) => {
+          const client = await pool.connect();
+          await client.query(`begin; lock table ${table} in access exclusive mode`);
+          return client;
+        }),
+      );
+      service.spawn();
+      for (const name of Object.keys(steps)) {
+        await waitFor(() => waitsForLock(pool, name), { what: `${name} to be held up`, timeoutMs: 15_000 });
+        expect((await fetch(`${service.url}/healthz`)).status).to.equal(200);
+        const readiness = await fetch(`${service.url}/readyz`);
+        expect([readiness.status, await readiness.json()]).to.deep.equal([503, { status: 'unavailable' }]);
+        const client = await SseClient.open(`${service.url}/v1/events`, token);
+        await client.untilEnded();
+        expect(client.messages.map(({ data }) => data['reason'])).to.deep.equal(['unavailable']);
+        const blocker = blockers.shift();
+        await blocker?.query('rollback');
+        blocker?.release();
+      }
+      await waitFor(async () => (await service.readiness()) === 200, { what: 'a 200' });
     });
   });
 
