@@ -5,7 +5,7 @@ import { metric } from '../support/metrics.ts';
 import { type PrivatePostgres, startPrivatePostgres } from '../support/private-postgres.ts';
 import { untilAsleep, untilReads } from '../support/relay-waits.ts';
 import { startService } from '../support/service.ts';
-import { append, column, openSession, scalar } from '../support/session.ts';
+import { append, column, openSession, type Session, scalar } from '../support/session.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, outboxIds, type Person } from '../support/world.ts';
@@ -15,6 +15,7 @@ describe('a crash of Postgres', function () {
   let server: PrivatePostgres;
   let pool: Pool;
   let admin: Person;
+  const sessions: Session[] = [];
 
   before(async () => {
     server = await startPrivatePostgres();
@@ -27,15 +28,24 @@ describe('a crash of Postgres', function () {
     });
   });
 
+  afterEach(() => {
+    for (const session of sessions.splice(0)) session.end();
+  });
+
   after(() => server.stop());
+
+  async function session(): Promise<Session> {
+    const opened = await openSession(pool);
+    sessions.push(opened);
+    return opened;
+  }
 
   /** Appends and rolls back after the id is taken. */
   async function appendInVain(): Promise<number> {
-    const session = await openSession(pool);
-    await session.query('begin');
-    const id = await append(session);
-    await session.query('rollback');
-    session.end();
+    const writer = await session();
+    await writer.query('begin');
+    const id = await append(writer);
+    await writer.query('rollback');
     return id;
   }
 
@@ -83,23 +93,22 @@ describe('a crash of Postgres', function () {
   });
 
   it('takes nothing back that was delivered: an asynchronous commit with an event waits for its flush', async () => {
-    const session = await openSession(pool);
-    await session.query('create table if not exists marks (mark text)');
-    await session.query('checkpoint');
+    const writer = await session();
+    await writer.query('create table if not exists marks (mark text)');
+    await writer.query('checkpoint');
     const start = await scalar<number>(pool, 'select outbox_head()');
-    await session.query('set synchronous_commit = off');
-    await session.query('begin');
-    const id = await append(session);
-    expect(await scalar(session, 'show synchronous_commit')).to.equal('local');
-    await session.query('commit');
+    await writer.query('set synchronous_commit = off');
+    await writer.query('begin');
+    const id = await append(writer);
+    expect(await scalar(writer, 'show synchronous_commit')).to.equal('local');
+    await writer.query('commit');
     expect(await column(pool, 'select id from outbox_read($1)', [start]), 'delivered').to.deep.equal([id]);
     // The setting was for that transaction. One without events is as asynchronous as its writer wants, and is lost.
-    expect(await scalar(session, 'show synchronous_commit')).to.equal('off');
-    await session.query("insert into marks values ('asynchronous')");
-    expect(await scalar(session, 'show synchronous_commit')).to.equal('off');
+    expect(await scalar(writer, 'show synchronous_commit')).to.equal('off');
+    await writer.query("insert into marks values ('asynchronous')");
+    expect(await scalar(writer, 'show synchronous_commit')).to.equal('off');
 
     await crashPostgres(server.url);
-    session.end();
     await waitFor(() => scalar(pool, 'select 1'), { what: 'the database' });
     expect(await column(pool, 'select id from outbox_read($1)', [start])).to.deep.equal([id]);
     expect(await append(pool)).to.be.above(id);
@@ -111,12 +120,11 @@ describe('a crash of Postgres', function () {
 
   it('leaves stricter settings alone: remote_apply, on and local stay what they are', async () => {
     for (const setting of ['on', 'local', 'remote_write', 'remote_apply']) {
-      const session = await openSession(pool);
-      await session.query('begin');
-      await session.query(`set local synchronous_commit = ${setting}`);
-      await append(session);
-      expect(await scalar(session, 'show synchronous_commit')).to.equal(setting);
-      session.end();
+      const writer = await session();
+      await writer.query('begin');
+      await writer.query(`set local synchronous_commit = ${setting}`);
+      await append(writer);
+      expect(await scalar(writer, 'show synchronous_commit')).to.equal(setting);
     }
   });
 
@@ -125,9 +133,9 @@ describe('a crash of Postgres', function () {
     const clients = await Promise.all(
       [1, 2, 3].map(async () => (await SseClient.open(`${service.url}/v1/events`, admin.token)).caughtUp()),
     );
+    let over = false;
     try {
       const start = (await outboxIds(pool)).at(-1) ?? 0;
-      let over = false;
       const writers = [1, 2, 3, 4].map(async () => {
         // A writer that is cut off in its commit cannot know; the outbox does.
         while (!over) await append(pool).catch(() => new Promise((resolve) => setTimeout(resolve, 20)));
@@ -152,6 +160,7 @@ describe('a crash of Postgres', function () {
       }
       await untilAsleep(service);
     } finally {
+      over = true;
       for (const client of clients) client.close();
       await service.stop();
     }
