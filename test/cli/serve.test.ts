@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { expect } from 'chai';
-import type pg from 'pg';
+import pg from 'pg';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { SseClient } from '../support/sse-client.ts';
@@ -20,9 +20,11 @@ describe('settlewire as a process', function () {
   this.timeout(40_000);
   const processes: ServiceProcess[] = [];
   const databases: TestDatabase[] = [];
+  const clients: pg.Client[] = [];
 
   afterEach(async () => {
     await Promise.all(processes.splice(0).map((process) => process.kill()));
+    await Promise.all(clients.splice(0).map((client) => client.end()));
     await Promise.all(databases.splice(0).map((database) => database.drop()));
   });
 
@@ -167,7 +169,9 @@ describe('settlewire as a process', function () {
       const steps = { 'settlewire migrate': 'outbox_migration', 'settlewire relay': 'outbox_meta' };
       const blockers = await Promise.all(
         Object.values(steps).map(async (table) => {
-          const client = await pool.connect();
+          const client = new pg.Client({ connectionString: url });
+          clients.push(client);
+          await client.connect();
           await client.query(`begin; lock table ${table} in access exclusive mode`);
           return client;
         }),
@@ -181,9 +185,7 @@ describe('settlewire as a process', function () {
         const client = await SseClient.open(`${service.url}/v1/events`, token);
         await client.untilEnded();
         expect(client.messages.map(({ data }) => data['reason'])).to.deep.equal(['unavailable']);
-        const blocker = blockers.shift();
-        await blocker?.query('rollback');
-        blocker?.release();
+        await blockers.shift()?.end();
       }
       await waitFor(async () => (await service.readiness()) === 200, { what: 'a 200' });
     });
