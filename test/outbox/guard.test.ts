@@ -122,6 +122,16 @@ describe('the mark of a writer in flight', () => {
     });
   }
 
+  it('forged, lets no transaction with events commit asynchronously', async () => {
+    await writer.query(`set ${MARK} = '0'`);
+    await writer.query('set synchronous_commit = off');
+    await writer.query('begin');
+    await append(writer);
+    expect(await scalar(writer, 'show synchronous_commit')).to.equal('local');
+    await writer.query('commit');
+    expect(await scalar(writer, 'show synchronous_commit')).to.equal('off');
+  });
+
   it('is new in the next transaction after COMMIT AND CHAIN, and after ROLLBACK AND CHAIN', async () => {
     for (const end of ['commit and chain', 'rollback and chain']) {
       await writer.query('begin');
