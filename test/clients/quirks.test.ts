@@ -2,63 +2,16 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fetchEventSource } from '@microsoft/fetch-event-source';
 import { expect } from 'chai';
-import { EventSource } from 'eventsource';
 import launchDarkly from 'launchdarkly-eventsource';
 import { type Answer, ScriptedServer } from '../support/scripted-server.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { CLIENTS, type Seen } from './bare-clients.ts';
 import { lendBrowserGlobals } from './followers.ts';
 
 /*
  * The table of quirks in docs/protocol.md, line by line. What is tested here is not ours; it is what the protocol is made for,
  * and what must be looked at again when one of these packages changes.
  */
-
-/** A client, and what its application saw. */
-interface Seen {
-  readonly messages: { type: string; data: string; id: string }[];
-  gaveUp: boolean;
-  close(): void;
-}
-
-const TYPES = ['message', 'tick'];
-
-const CLIENTS: Record<string, (url: string) => Seen> = {
-  eventsource(url) {
-    const source = new EventSource(url);
-    const seen: Seen = { messages: [], gaveUp: false, close: () => source.close() };
-    for (const type of TYPES)
-      source.addEventListener(type, ({ data, lastEventId: id }) => seen.messages.push({ type, data, id }));
-    source.addEventListener('error', () => {
-      seen.gaveUp = source.readyState === source.CLOSED;
-    });
-    return seen;
-  },
-
-  'launchdarkly-eventsource'(url) {
-    const source = new launchDarkly.EventSource(url);
-    const seen: Seen = { messages: [], gaveUp: false, close: () => source.close() };
-    for (const type of TYPES)
-      source.addEventListener(type, ({ data, lastEventId: id }) => seen.messages.push({ type, data, id }));
-    source.onerror = () => {};
-    source.onclosed = () => {
-      seen.gaveUp = true;
-    };
-    return seen;
-  },
-
-  'fetch-event-source'(url) {
-    const stop = new AbortController();
-    const seen: Seen = { messages: [], gaveUp: false, close: () => stop.abort() };
-    void fetchEventSource(url, {
-      signal: stop.signal,
-      openWhenHidden: true,
-      onmessage: ({ event, data, id }) => seen.messages.push({ type: event || 'message', data, id }),
-    }).then(() => {
-      seen.gaveUp = true;
-    });
-    return seen;
-  },
-};
 
 function title(what: string, verdict: Record<string, string> = {}): string {
   const who = Object.keys(verdict).filter((name) => verdict[name] === 'gives up');
