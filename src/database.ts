@@ -1,3 +1,4 @@
+import { Socket } from 'node:net';
 import { type ColumnType, type Generated, Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
 
@@ -140,6 +141,11 @@ export interface PoolOptions {
   /** Most connections that the pool opens. */
   readonly max: number;
   readonly applicationName?: string;
+  /**
+   * Longest time in milliseconds to wait for a connection, and for the database to say something on one; left out: no limit. A connection
+   * that the network has swallowed would else be waited for until the kernel gives up, and keep its place in the pool.
+   */
+  readonly silenceMs?: number;
   /** Told of connections that broke while idle; the pool has already let go of them. */
   readonly onIdleError?: (error: Error) => void;
 }
@@ -150,16 +156,34 @@ export interface PoolOptions {
  */
 export function createPool(
   url: string,
-  { max, applicationName = 'settlewire', onIdleError }: PoolOptions,
+  { max, applicationName = 'settlewire', silenceMs, onIdleError }: PoolOptions,
 ): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     max,
     application_name: applicationName,
     types: exactTypes,
+    ...(silenceMs === undefined ? {} : giveUpAfter(silenceMs)),
   });
   pool.on('error', (error) => onIdleError?.(error));
   return pool;
+}
+
+// The socket's own time-out rather than pg's query_timeout: it ends the connection with the query, whoever holds it.
+function giveUpAfter(silenceMs: number): pg.PoolConfig {
+  return {
+    connectionTimeoutMillis: silenceMs,
+    // Out of use, it is closed before its silence means anything.
+    idleTimeoutMillis: silenceMs * 0.8,
+    keepAlive: true,
+    stream: () => {
+      const socket = new Socket();
+      socket.setTimeout(silenceMs, () =>
+        socket.destroy(new Error(`the database has said nothing for ${silenceMs} ms`)),
+      );
+      return socket;
+    },
+  };
 }
 
 /** A query builder on the pool; destroying it ends the pool. */

@@ -27,6 +27,8 @@ export interface ServiceOptions {
 }
 
 const RETENTION_INTERVAL_MS = 60_000;
+/** A database that says nothing for so long in the middle of a query has gone; whoever asked is told to come again. */
+const DATABASE_SILENCE_MS = 5000;
 
 /** One instance: a relay, a hub and the two ports, wired together. Knows everybody; nobody knows it. */
 export class Service {
@@ -51,6 +53,7 @@ export class Service {
     this.#databaseUrl = databaseUrl;
     this.#pool = createPool(databaseUrl, {
       max: config.databasePoolSize,
+      silenceMs: DATABASE_SILENCE_MS,
       onIdleError: (error) => log.warn({ err: error }, 'an idle database connection was lost'),
     });
     this.hub = new Hub({ maxEvents: config.replayWindowEvents, maxBytes: config.replayWindowBytes });

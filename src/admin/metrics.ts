@@ -77,7 +77,7 @@ export class Metrics {
     read('settlewire_relay_reconnects', 'Times the relay lost its database.', () => relay.stats.reconnects);
     read(
       'settlewire_relay_lag_seconds',
-      'From append to dispatch, last batch.',
+      'From append to read, last batch, by the database clock.',
       () => relay.stats.lagSeconds,
     );
   }

@@ -9,8 +9,8 @@ export interface Queryable {
 /** What one read of the relay saw. */
 export interface Batch {
   readonly events: OutboxEvent[];
-  /** When the last event was appended, in milliseconds since 1970 by the database's clock; undefined if there is none. */
-  readonly appendedAt: number | undefined;
+  /** Seconds from the append of the last event to this read, both by the database's clock; undefined if there is no event. */
+  readonly lagSeconds: number | undefined;
   /** No id at or below it can still appear. Only a bound: never a cursor. */
   readonly horizon: number;
   /** A writer was in flight: a ring may have come before its rows could be read. */
@@ -56,16 +56,16 @@ function takeLast(rows: unknown[][]): unknown[] {
  */
 export async function readBatch(db: Queryable, after: number, max: number): Promise<Batch> {
   const { rows } = await db.query({
-    text: `select id, topic, type, data, extract(epoch from created_at) * 1000, horizon, in_flight, oldest, first_id, epoch
+    text: `select id, topic, type, data, extract(epoch from clock_timestamp() - created_at), horizon, in_flight, oldest, first_id, epoch
              from outbox_read_batch($1, $2)`,
     values: [after, max],
     rowMode: 'array',
   });
   const [, , , , , horizon, inFlight, oldest, firstId, epoch] = takeLast(rows);
-  const appendedAt = rows.at(-1)?.[4];
+  const lag = rows.at(-1)?.[4];
   return {
     events: rows.map(toEvent),
-    appendedAt: appendedAt === undefined ? undefined : Number(appendedAt),
+    lagSeconds: lag === undefined ? undefined : Math.max(0, Number(lag)),
     horizon: Number(horizon),
     inFlight: inFlight === true,
     history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },
