@@ -24,22 +24,23 @@ const KEEP_ALIVE_MS = 30_000;
 /**
  * The response of one SSE subscriber: where its bytes go and how fast they go.
  *
- * While bytes wait, the socket's idle time-out runs; Node starts it anew whenever the kernel takes some, even part of one write,
- * so only a peer without any progress is cut off.
+ * The socket's idle time-out runs; Node starts it anew with each write and whenever the kernel has taken some of one. It counts
+ * only if bytes wait, however few: so a peer without any progress is cut off, and a quiet stream is not.
  */
 export class Connection implements Sink {
   readonly #response: ServerResponse;
   readonly #options: ConnectionOptions;
   #closed = false;
   #stalled = false;
-  #watching = false;
 
   constructor(response: ServerResponse, options: ConnectionOptions) {
     this.#response = response;
     this.#options = options;
     response.once('close', () => this.#close());
     response.on('error', () => {});
+    response.setTimeout(options.stallMs);
     response.on('timeout', () => {
+      if (response.writableLength === 0) return;
       this.#stalled = true;
       response.destroy();
     });
@@ -52,7 +53,7 @@ export class Connection implements Sink {
 
   write(bytes: Buffer): void {
     if (this.#closed || this.#response.writableEnded) return;
-    if (!this.#response.write(bytes)) this.#watch();
+    this.#response.write(bytes);
   }
 
   async drained(): Promise<void> {
@@ -72,19 +73,6 @@ export class Connection implements Sink {
   end(bytes: Buffer): void {
     if (this.#closed || this.#response.writableEnded) return;
     this.#response.end(bytes);
-    // A peer that does not read its last bytes may not keep the socket.
-    this.#watch();
-  }
-
-  /** Runs the idle time-out until the socket has drained. */
-  #watch(): void {
-    if (this.#watching) return;
-    this.#watching = true;
-    this.#response.setTimeout(this.#options.stallMs);
-    this.#response.once('drain', () => {
-      this.#watching = false;
-      this.#response.setTimeout(0);
-    });
   }
 
   #close(): void {

@@ -1,9 +1,16 @@
+import { type IncomingHttpHeaders, request } from 'node:http';
 import type { Pool } from 'pg';
 import type { Service, ServiceOptions } from '../../src/service.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
 import { startService } from './service.ts';
 import { SseClient } from './sse-client.ts';
 import { waitFor } from './wait-for.ts';
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
 
 type Environment = Record<string, string>;
 type Options = Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>>;
@@ -52,6 +59,25 @@ export class Stage {
     const client = await SseClient.open(service.url + path, token, headers);
     this.#clients.push(client);
     return client;
+  }
+
+  /** One request as it is: whatever headers, redirects and errors not followed. */
+  send(method: string, path: string, headers: Record<string, string | string[]> = {}): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const call = request(this.service.url + path, { method, headers, agent: false }, (response) => {
+        let body = '';
+        response.setEncoding('utf8');
+        response.on('data', (chunk: string) => {
+          body += chunk;
+        });
+        response.on('error', reject);
+        response.on('end', () =>
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, body }),
+        );
+      });
+      call.on('error', reject);
+      call.end();
+    });
   }
 
   /** Commits so many events on a topic in one transaction, and returns when this service's hub has them. */
