@@ -15,7 +15,7 @@ const PLACES: Record<string, RegExp> = {
   'before it tries the doorbell': /if not \(case when pg_try_advisory_lock/,
   'before it rings': /perform pg_notify/,
   'after the doorbell, before it takes its id':
-    /id := nextval\('outbox_id_seq'\);\s*end if;\s*if octet_length/,
+    /id := nextval(?![\s\S]*id := nextval)/,
   'before it inserts its row': /insert into outbox/,
   'after it inserted its row': /return id;/,
 };
