@@ -3,10 +3,10 @@ import type { Browser, Page } from 'playwright-core';
 import { startMarket } from '../../src/demo/market.ts';
 import { type DemoUser, seedDemo } from '../../src/demo/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { JWT_SECRET, mintToken } from '../support/tokens.ts';
+import { ServiceProcess } from '../support/service-process.ts';
+import { mintToken } from '../support/tokens.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { launchBrowser, openPage, type WatchedPage } from './browser.ts';
-import { freePort, type ServiceProcess, startServiceProcess } from './service-process.ts';
 
 const OTHER_WALLET = '0x5e771e0000000000000000000000000000000002';
 
@@ -14,14 +14,17 @@ describe('the dashboard in a browser', () => {
   let browser: Browser;
   let database: TestDatabase;
   let you: DemoUser;
-  let port: number;
   let service: ServiceProcess;
   let watched: WatchedPage;
   let page: Page;
 
-  const start = async (environment: Record<string, string> = {}) => {
-    service = await startServiceProcess(port, { DATABASE_URL: database.url, JWT_SECRET, ...environment });
-  };
+  const create = (environment: Record<string, string> = {}) =>
+    ServiceProcess.create({
+      DATABASE_URL: database.url,
+      RETRY_MS: '100',
+      HEARTBEAT_SECONDS: '0.5',
+      ...environment,
+    });
   const link = () => `${service.url}/#token=${mintToken({ sub: you.userId })}`;
 
   before(async () => {
@@ -32,19 +35,20 @@ describe('the dashboard in a browser', () => {
   beforeEach(async () => {
     database = await createTestDatabase();
     you = await seedDemo(database.pool);
-    port = await freePort();
+    service = await create();
     watched = await openPage(browser);
     page = watched.page;
   });
   afterEach(async () => {
     await watched.context.close();
-    await service.end('SIGKILL');
+    await service.kill();
     await database.drop();
   });
 
   it('opens by the printed link, keeps its token out of sight, and shows changes as they are committed', async () => {
-    await start({ DEMO: 'true' });
-    const printed = await waitFor(() => /http:\S+#token=\S+/.exec(service.output)?.[0], { what: 'the link' });
+    service = await create({ DEMO: 'true' });
+    await service.start();
+    const printed = await waitFor(() => /http:\S+#token=\S+/.exec(service.stdout)?.[0], { what: 'the link' });
     await page.goto(printed);
     await becomes(page, 'live');
     expect(page.url()).to.equal(`${service.url}/`);
@@ -76,7 +80,7 @@ describe('the dashboard in a browser', () => {
   });
 
   it('carries on over a crash of the service, while others write, and neither misses nor repeats an event', async () => {
-    await start();
+    await service.start();
     const from = startCursor(page);
     await page.goto(link());
     await becomes(page, 'live');
@@ -84,11 +88,11 @@ describe('the dashboard in a browser', () => {
     try {
       for (let crash = 0; crash < 2; crash += 1) {
         await receives(page, 40);
-        await service.end('SIGKILL');
+        await service.kill();
         await becomes(page, 'reconnecting');
         const written = await newestId(database);
         await waitFor(async () => (await newestId(database)) > written + 30, { what: 'events in the dark' });
-        await start();
+        await service.start();
         await becomes(page, 'live');
       }
       await receives(page, 40);
@@ -112,21 +116,21 @@ describe('the dashboard in a browser', () => {
   });
 
   it('says why it is waiting while the service is deployed anew', async () => {
-    await start();
+    await service.start();
     await page.goto(link());
     await becomes(page, 'live');
-    await service.end('SIGTERM');
+    await service.terminate();
     await page.locator('#connection', { hasText: 'the service is being restarted' }).waitFor();
-    await start();
+    await service.start();
     await becomes(page, 'live');
     expect(watched.complaints).to.deep.equal([]);
   });
 
   it('takes the snapshot again after a reset, and goes on from there', async () => {
-    await start();
+    await service.start();
     await page.goto(link());
     await becomes(page, 'live');
-    await service.end('SIGKILL');
+    await service.kill();
     await becomes(page, 'reconnecting');
     // What happens now is in no history that the page could be given.
     await database.pool.query(
@@ -135,7 +139,7 @@ describe('the dashboard in a browser', () => {
     );
     await database.pool.query('select outbox_new_epoch()');
     const again = page.waitForResponse((it) => it.url().endsWith('/v1/snapshot') && it.ok());
-    await start();
+    await service.start();
     await again;
     await becomes(page, 'live');
     await page.locator('#connection', { hasText: 'state taken again' }).waitFor();
@@ -155,14 +159,14 @@ describe('the dashboard in a browser', () => {
   });
 
   it('tells whoever comes without a session what to do', async () => {
-    await start();
+    await service.start();
     await page.goto(service.url);
     await page.getByRole('heading', { name: 'No session' }).waitFor();
     expect(await page.locator('#board').isVisible()).to.equal(false);
   });
 
   it('says that the session has ended when the account is closed', async () => {
-    await start();
+    await service.start();
     await page.goto(link());
     await becomes(page, 'live');
     await database.pool.query('update users set is_active = false where id = $1', [you.userId]);
@@ -170,7 +174,7 @@ describe('the dashboard in a browser', () => {
   });
 
   it('shows raw events in a drawer that the keyboard opens and closes', async () => {
-    await start();
+    await service.start();
     await page.goto(link());
     await becomes(page, 'live');
     const toggle = page.getByRole('button', { name: 'Raw events' });
