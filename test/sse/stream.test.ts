@@ -154,8 +154,8 @@ describe('a stream on the wire', () => {
     const before = client.comments.length;
     const startedAt = performance.now();
     await waitFor(() => client.comments.length >= before + 5, { what: 'five heartbeats' });
-    // Between four and five intervals of 100 ms, and as much again for a busy machine.
-    expect(performance.now() - startedAt).to.be.within(350, 1500);
+    // Between four and five intervals of 100 ms, and more for a busy machine.
+    expect(performance.now() - startedAt).to.be.within(350, 3000);
     expect(client.raw).to.match(/(:\n){3,}/);
     expect(client.messages.filter(({ type }) => type === 'cursor')).to.have.length(0);
   });
