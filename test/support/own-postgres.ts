@@ -14,6 +14,8 @@ import { waitFor } from './wait-for.ts';
 export interface OwnPostgresOptions {
   /** An existing directory in which the data goes; a new one under /tmp if left out. */
   readonly parent?: string;
+  /** An existing directory in which the WAL goes; with the data if left out. */
+  readonly walParent?: string;
   readonly settings?: Readonly<Record<string, string>>;
 }
 
@@ -54,7 +56,7 @@ export class OwnPostgres {
   }
 
   /** A cluster of one's own, running, with every migration applied. */
-  static async start({ parent, settings = {} }: OwnPostgresOptions = {}): Promise<OwnPostgres> {
+  static async start({ parent, walParent, settings = {} }: OwnPostgresOptions = {}): Promise<OwnPostgres> {
     const directory = await mkdtemp(join(parent ?? tmpdir(), 'settlewire-fault-'));
     const user = await choosePostgresUser(join(directory, 'data'));
     await own(directory, user);
@@ -65,7 +67,7 @@ export class OwnPostgres {
         : { initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') };
     const server = new OwnPostgres(directory, await freePort(), binaries, user, settings);
     try {
-      await server.#initialise();
+      await server.#initialise(walParent);
       await server.start();
       await migrate({ connectionString: server.url, set: 'all' });
     } catch (error) {
@@ -79,9 +81,11 @@ export class OwnPostgres {
     return join(this.directory, 'data');
   }
 
-  async #initialise(): Promise<void> {
+  async #initialise(walParent?: string): Promise<void> {
     await mkdir(this.#data, { mode: 0o700 });
     await own(this.#data, this.#user);
+    const wal = walParent === undefined ? undefined : await mkdtemp(join(walParent, 'settlewire-wal-'));
+    if (wal !== undefined) await own(wal, this.#user);
     const initdb = spawn(
       this.#binaries.initdb,
       ['-D', this.#data, '--username=postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync'],
