@@ -37,8 +37,8 @@ async function open(
   const claims = authenticate(request, context);
   const named = topics();
   const requested = requestedCursor(request);
-  if (context.condition() === 'draining') return refuse(context, request, response, 'draining');
-  if (context.condition() !== 'ready') return refuse(context, request, response, 'unavailable');
+  const before = context.condition();
+  if (before !== 'ready') return refuse(context, request, response, before);
 
   let start: Start;
   let membership: Membership;
@@ -51,8 +51,11 @@ async function open(
     return refuse(context, request, response, 'unavailable');
   }
   if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
-  if (context.condition() !== 'ready') return refuse(context, request, response, 'draining');
+  const now = context.condition();
+  if (now !== 'ready') return refuse(context, request, response, now);
   if (response.destroyed) return;
+  // Asked for behind another answer on one connection, a stream could neither begin nor notice when the connection goes.
+  if (response.socket === null) return refuse(context, request, response, 'too_many_connections');
   if (request.method === 'HEAD') {
     response.writeHead(200, streamHeaders(start.cursor)).end();
     return;
@@ -77,13 +80,11 @@ function subscribe(
   const { config, hub, metrics } = context;
   const atCursor = topicsAtCursor(membership);
   const subscription = new Subscription({
-    mode: named !== undefined ? 'named' : membership.seesAll ? 'all' : 'feed',
-    topics:
-      named === undefined
-        ? atCursor
-        : membership.seesAll
-          ? named
-          : named.filter((topic) => atCursor.has(topic)),
+    ...(named === undefined
+      ? { mode: membership.seesAll ? 'all' : 'feed', topics: atCursor }
+      : membership.seesAll
+        ? { mode: 'fixed', topics: named }
+        : { mode: 'named', topics: named.filter((topic) => atCursor.has(topic)) }),
     named: named ?? [],
     own: membership.own,
     known: membership.changes.map(({ id }) => id),

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { Blockade } from '../support/blockade.ts';
 import { makeService } from '../support/service.ts';
 import { Stage } from '../support/stage.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -49,6 +50,20 @@ describe('health and cursor', () => {
     expect((await fetch(`${service.url}/healthz`)).status).to.equal(200);
     await service.stop();
     await starting;
+  });
+
+  it('answers what fails for reasons of its own with 503, and goes on', async () => {
+    const blockade = await Blockade.of(stage.pool, 'users');
+    const headers = { Authorization: `Bearer ${person.token}` };
+    const asking = stage.send('POST', '/v1/session', headers);
+    const [pid] = await blockade.waiting('visible as');
+    await stage.pool.query('select pg_terminate_backend($1)', [pid]);
+    const answer = await asking;
+    await blockade.lift();
+    expect(answer.status).to.equal(503);
+    expect(answer.headers['retry-after']).to.equal('1');
+    expect(JSON.parse(answer.body)).to.include({ code: 'unavailable' });
+    expect((await stage.send('POST', '/v1/session', headers)).status).to.equal(200);
   });
 
   it('does not start on a port that is taken, and stops all the same, twice', async () => {

@@ -1,0 +1,119 @@
+import { Hub } from '../../src/hub/hub.ts';
+import { type Sink, Subscriber } from '../../src/hub/subscriber.ts';
+import { Subscription } from '../../src/hub/subscription.ts';
+import type { OutboxEvent } from '../../src/outbox/event.ts';
+
+export const BUFFER = 16_384;
+export const TOPICS = ['stream:a', 'stream:b', 'stream:c', 'user:me'];
+
+/** A socket whose kernel takes bytes only when told to. */
+export class SlowSocket implements Sink {
+  text = '';
+  buffered = 0;
+  mostBuffered = 0;
+  ended = false;
+  readonly #waiting: (() => void)[] = [];
+
+  write(bytes: Buffer): void {
+    if (this.ended) throw new Error('written after the end');
+    this.text += bytes.toString();
+    this.buffered += bytes.length;
+    this.mostBuffered = Math.max(this.mostBuffered, this.buffered);
+  }
+
+  drained(): Promise<void> {
+    if (this.buffered === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  drain(): void {
+    this.buffered = 0;
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  end(bytes: Buffer): void {
+    this.write(bytes);
+    this.ended = true;
+  }
+}
+
+/** A hub with one subscriber; the database is the array of all events, and a page of it arrives when a step says so. */
+export class SubscriberWorld {
+  readonly events: OutboxEvent[] = [];
+  readonly socket = new SlowSocket();
+  readonly hub: Hub;
+  readonly #pages: (() => void)[] = [];
+  readonly #granted: Set<string>;
+  /** What the subscriber must get in the end. */
+  readonly expected: number[] = [];
+  /** What the database still holds. */
+  oldest = 0;
+  #lastId: number;
+
+  constructor(
+    readonly cursor: number,
+    windowEvents: number,
+    readonly pageEvents: number,
+    granted: readonly string[],
+  ) {
+    this.hub = new Hub({ maxEvents: windowEvents, maxBytes: 1e9 });
+    this.hub.begin(cursor, { epoch: 'e', firstId: 0, oldest: 0 });
+    this.#lastId = cursor;
+    this.#granted = new Set(granted);
+  }
+
+  subscribe(): Subscriber {
+    const subscriber = new Subscriber({
+      hub: this.hub,
+      sink: this.socket,
+      subscription: new Subscription({ mode: 'feed', topics: this.#granted, own: ['user:me'] }),
+      cursor: this.cursor,
+      replay: (topics, after, through) => this.#page(topics, after, through),
+      bufferBytes: BUFFER,
+      retryMs: () => 1,
+      onEnd: () => {},
+      onReplayError: (error) => {
+        throw error;
+      },
+    });
+    return subscriber;
+  }
+
+  commit(topics: readonly number[], bytes = 10, first: readonly OutboxEvent[] = []): void {
+    const batch = [
+      ...first,
+      ...topics.map((topic) => this.#event(TOPICS[topic] ?? '', 'test:happened', { pad: 'x'.repeat(bytes) })),
+    ];
+    for (const event of batch) {
+      this.events.push(event);
+      if (this.#granted.has(event.topic)) this.expected.push(event.id);
+      if (event.type === 'access:granted') this.#granted.add(JSON.parse(event.data).topic);
+      if (event.type === 'access:revoked') this.#granted.delete(JSON.parse(event.data).topic);
+    }
+    this.hub.dispatch(batch);
+  }
+
+  access(kind: 'grant' | 'revoke', topic: number, then: readonly number[]): void {
+    const type = kind === 'grant' ? 'access:granted' : 'access:revoked';
+    this.commit(then, 10, [this.#event('user:me', type, { topic: TOPICS[topic] })]);
+  }
+
+  answerPage(): void {
+    this.#pages.shift()?.();
+  }
+
+  #event(topic: string, type: string, data: object): OutboxEvent {
+    this.#lastId += 1 + (this.#lastId % 3);
+    return { id: this.#lastId, topic, type, data: JSON.stringify(data) };
+  }
+
+  async #page(topics: readonly string[] | 'all', after: number, through: number) {
+    await new Promise<void>((resolve) => this.#pages.push(resolve));
+    const all = this.events.filter(
+      ({ id, topic }) => id > after && id <= through && (topics === 'all' || topics.includes(topic)),
+    );
+    const events = all.slice(0, this.pageEvents);
+    const reached = events.length < this.pageEvents ? through : (events.at(-1)?.id ?? through);
+    return { events, reached, oldest: this.oldest };
+  }
+}
