@@ -49,8 +49,8 @@ describe('a Postgres that goes and comes back under writers and subscribers', fu
   });
 
   it('killed with -9 under writers with synchronous_commit=off: what was answered and delivered stays', async () => {
-    const odd = 'set synchronous_commit = off';
-    await underFault('killed with -9, synchronous_commit=off', { ...stage(), odd }, async ({ flowing }) => {
+    const begin = 'set synchronous_commit = off';
+    await underFault('killed with -9, synchronous_commit=off', { ...stage(), begin }, async ({ flowing }) => {
       await server.kill();
       await server.start();
       await flowing();

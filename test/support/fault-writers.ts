@@ -6,8 +6,8 @@ import { at, pickStatements, type StormWorld } from './storm.ts';
 
 export interface FaultWritersOptions {
   readonly count?: number;
-  /** SQL that every second writer's session begins with. */
-  readonly odd?: string;
+  /** SQL that each writer's session begins with. */
+  readonly begin?: string;
 }
 
 /**
@@ -23,10 +23,10 @@ export class FaultWriters {
   readonly #running: Promise<void>[];
   #over = false;
 
-  constructor(url: string, world: StormWorld, { count = 6, odd = '' }: FaultWritersOptions = {}) {
+  constructor(url: string, world: StormWorld, { count = 6, begin = '' }: FaultWritersOptions = {}) {
     this.#url = url;
     this.#world = world;
-    this.#running = Array.from({ length: count }, (_, n) => this.#write(n, n % 2 === 1 ? odd : ''));
+    this.#running = Array.from({ length: count }, (_, n) => this.#write(n, begin));
   }
 
   /** Commits that were answered. */
