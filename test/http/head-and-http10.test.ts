@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { Blockade } from '../support/blockade.ts';
 import { rawHttp } from '../support/raw-http.ts';
+import { Responses } from '../support/responses.ts';
 import { Stage } from '../support/stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, makeStream, type Person } from '../support/world.ts';
@@ -59,6 +60,8 @@ describe('a stream for an unusual client', () => {
   });
 
   it('that goes away while its access is looked up leaves nothing behind', async () => {
+    stage.closeClients();
+    const responses = new Responses();
     const gone = new AbortController();
     const blockade = await Blockade.of(stage.pool, 'users');
     const connecting = fetch(`${stage.service.url}/v1/events`, {
@@ -68,8 +71,9 @@ describe('a stream for an unusual client', () => {
     await blockade.waiting('visible as');
     gone.abort();
     expect(await connecting).to.equal('AbortError');
+    await waitFor(() => responses.open === 0, { what: 'the service to see it go' });
+    responses.stop();
     await blockade.lift();
-    stage.closeClients();
     const client = await (await stage.connect('/v1/events', payer.token)).caughtUp();
     expect(stage.service.hub.subscribers.size).to.equal(1);
     client.close();

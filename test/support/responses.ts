@@ -17,6 +17,11 @@ export class Responses {
     subscribe(CHANNEL, this.#onRequest);
   }
 
+  /** Responses that have not closed. */
+  get open(): number {
+    return this.#open.size;
+  }
+
   /** Bytes that wait for the slowest socket. */
   get waiting(): number {
     return Math.max(0, ...[...this.#open].map(({ writableLength }) => writableLength));
