@@ -116,8 +116,11 @@ comment on function outbox_horizon() is
 
 -- The smallest cursor from which a replay is still exact.
 create function outbox_oldest() returns bigint
-language sql volatile set search_path from current as $$
-  select greatest(m.first_id, m.dropped_through) from outbox_meta m
+language plpgsql volatile set search_path from current as $$
+begin
+  -- Not a function in SQL: that would be planned anew at every call, which was a third of what an empty read costs.
+  return (select greatest(m.first_id, m.dropped_through) from outbox_meta m);
+end
 $$;
 comment on function outbox_oldest() is 'The oldest cursor from which every later event can still be read.';
 

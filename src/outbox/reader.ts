@@ -56,6 +56,8 @@ function takeLast(rows: unknown[][]): unknown[] {
  */
 export async function readBatch(db: Queryable, after: number, max: number): Promise<Batch> {
   const { rows } = await db.query({
+    // Parsed and planned once per session: the relay asks up to hundreds of times a second.
+    name: 'outbox_read_batch',
     text: `select id, topic, type, data, extract(epoch from clock_timestamp() - created_at), horizon, in_flight, oldest, first_id, epoch
              from outbox_read_batch($1, $2)`,
     values: [after, max],

@@ -10,6 +10,7 @@ const run = promisify(execFile);
 export interface Load {
   readonly database: string;
   readonly clients: number;
+  /** How long is measured; one more second goes before. */
   readonly seconds: number;
   /** One transaction, in pgbench's language. */
   readonly script: string;
@@ -33,27 +34,29 @@ function options(postgres: BenchPostgres, load: Load, path: string): string[] {
       '-f',
       path,
     ],
-    ...['-c', String(clients), '-j', String(Math.min(2, clients)), '-T', String(seconds)],
+    ...['-c', String(clients), '-j', String(Math.min(2, clients)), '-T', String(seconds + 1), '-P', '1'],
     ...(rate === undefined ? [] : ['--rate', String(rate)]),
     database,
   ];
 }
 
-function tpsOf(output: string): number {
-  const failed = /number of failed transactions: ([1-9]\d*)/.exec(output);
-  const tps = /tps = ([\d.]+)/.exec(output)?.[1];
-  if (tps === undefined || failed !== null) throw new Error(`pgbench did not get through:\n${output}`);
-  return Number(tps);
+/** From the progress that it prints each second. */
+function tpsOf(progress: string): number {
+  const perSecond = [...progress.matchAll(/^progress: .*? ([\d.]+) tps,.* (\d+) failed/gm)];
+  const warm = perSecond.slice(1).map(([, tps]) => Number(tps));
+  if (warm.length === 0 || perSecond.some(([, , failed]) => failed !== '0'))
+    throw new Error(`pgbench did not get through:\n${progress}`);
+  return warm.reduce((sum, tps) => sum + tps, 0) / warm.length;
 }
 
-/** Runs pgbench and returns transactions a second, connecting left out. */
+/** Runs pgbench and returns transactions a second, without the first second, in which new sessions fill their caches. */
 export async function pgbench(postgres: BenchPostgres, load: Load): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), 'settlewire-pgbench-'));
   try {
     const path = join(dir, 'script.sql');
     writeFileSync(path, load.script);
-    const { stdout } = await run(join(postgres.bindir, 'pgbench'), options(postgres, load, path));
-    return tpsOf(stdout);
+    const { stderr } = await run(join(postgres.bindir, 'pgbench'), options(postgres, load, path));
+    return tpsOf(stderr);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
