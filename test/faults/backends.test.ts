@@ -10,10 +10,12 @@ import { untilAsleep } from '../support/relay-waits.ts';
 import { startService } from '../support/service.ts';
 import { column, scalar } from '../support/session.ts';
 import { makeStormWorld, type StormWorld } from '../support/storm.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const LISTEN = 'settlewire listen';
 const RELAY = 'settlewire relay';
 const POOL = 'settlewire';
+const RECONNECTS = 'settlewire_relay_reconnects';
 
 /** Every order in which the three can go. */
 const ORDERS = [
@@ -55,22 +57,32 @@ describe('backends that end under writers and subscribers', function () {
     );
 
   it('terminated one after the other in every order, and all together: nothing is lost', async () => {
-    const before = await metric(service, 'settlewire_relay_reconnects');
+    const before = await metric(service, RECONNECTS);
     await underFault('backends terminated', stage(), async ({ flowing }) => {
+      /** Whatever was terminated, it noticed, came back, and events flow. */
+      const whole = async (reconnects: number): Promise<void> => {
+        await waitFor(
+          async () => service.condition === 'ready' && (await metric(service, RECONNECTS)) > reconnects,
+          { what: 'the relay to come back', timeoutMs: 15_000 },
+        );
+        await flowing();
+      };
       for (const order of ORDERS) {
+        const reconnects = await metric(service, RECONNECTS);
         for (const name of order) {
           await terminate([name]);
           // From at once to well after it has come back.
           await pause(Math.random() * 120);
         }
-        await flowing();
+        await whole(reconnects);
       }
       for (let n = 0; n < 3; n += 1) {
+        const reconnects = await metric(service, RECONNECTS);
         await terminate([LISTEN, RELAY, POOL]);
-        await flowing();
+        await whole(reconnects);
       }
     });
-    expect(await metric(service, 'settlewire_relay_reconnects')).to.be.at.least(before + 9);
+    expect(await metric(service, RECONNECTS)).to.be.at.least(before + 9);
     await untilAsleep(service);
   });
 
