@@ -190,7 +190,8 @@ create function outbox_replay(topics text[], after bigint, through bigint, max_e
 returns table (id bigint, topic text, type text, data text, created_at timestamptz, reached bigint, oldest bigint)
 language plpgsql volatile set search_path from current
 -- A page is short and its index is known: the row comparison below can only use (topic, id), whatever the statistics say.
-set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_custom_plan set jit = off as $$
 #variable_conflict use_column
 declare
   page refcursor;
@@ -204,14 +205,18 @@ begin
        where o.id > after and o.id <= through
        order by o.id limit max_events;
   else
+    -- Ids first, from the index alone; rows one by one, so that a page of few large events reads no more than it returns.
     open page for
-      select o.*
-        from unnest(topics) t(topic),
-             lateral (select o.id, o.topic, o.type, o.data::text, o.created_at
-                        from outbox o
-                       where (o.topic, o.id) > (t.topic, after) and (o.topic, o.id) <= (t.topic, through)
-                       order by o.topic, o.id limit max_events) o
-       order by o.id limit max_events;
+      select o.id, o.topic, o.type, o.data::text, o.created_at
+        from (select ids.id
+                from unnest(topics) t(topic),
+                     lateral (select o.id
+                                from outbox o
+                               where (o.topic, o.id) > (t.topic, after) and (o.topic, o.id) <= (t.topic, through)
+                               order by o.topic, o.id limit max_events) ids
+               order by ids.id limit max_events) page
+             join outbox o on o.id = page.id
+       order by page.id;
   end if;
   loop
     fetch page into id, topic, type, data, created_at;

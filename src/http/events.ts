@@ -33,7 +33,8 @@ async function open(
   response: Response,
   topics: () => string[] | undefined,
 ): Promise<void> {
-  if (request.accepts('text/event-stream') === false) throw new Problem('not_acceptable');
+  if (!wantsStream(request) && request.accepts('text/event-stream') === false)
+    throw new Problem('not_acceptable');
   const claims = authenticate(request, context);
   const named = topics();
   const requested = requestedCursor(request);
@@ -153,11 +154,16 @@ function refuse(
 ): void {
   const retryMs = jitteredRetryMs(context);
   context.metrics.refused(reason);
-  if (request.headers.accept?.includes('text/event-stream')) {
+  if (wantsStream(request)) {
     response.writeHead(200, { ...streamHeaders(), Connection: 'close' });
     response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs));
   } else {
     const code = reason === 'too_many_connections' ? reason : 'unavailable';
     sendProblem(response, new Problem(code), Math.ceil(retryMs / 1000));
   }
+}
+
+/** Whether it names the type itself, parameters or not; a client that takes anything is not an `EventSource`. */
+function wantsStream({ headers }: Request): boolean {
+  return headers.accept?.toLowerCase().includes('text/event-stream') === true;
 }
