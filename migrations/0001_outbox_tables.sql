@@ -54,6 +54,7 @@ create table outbox_meta (
   epoch uuid not null default gen_random_uuid(),
   system_identifier bigint not null,
   timeline integer not null,
+  table_oid oid not null,
   first_id bigint not null default 0,
   dropped_through bigint not null default 0,
   partition_ids bigint not null default 1000000,
@@ -68,6 +69,7 @@ comment on column outbox_meta.only_row is 'Always true: the table holds one row.
 comment on column outbox_meta.epoch is 'Names this history of ids; a new one after a restore or a promotion, see outbox_new_epoch().';
 comment on column outbox_meta.system_identifier is 'pg_control_system() of the cluster that this epoch began on.';
 comment on column outbox_meta.timeline is 'WAL timeline on which this epoch began.';
+comment on column outbox_meta.table_oid is 'This table''s oid when the epoch began: a logical restore makes the table anew.';
 comment on column outbox_meta.first_id is 'Cursors below it belong to an earlier epoch: their readers get a reset.';
 comment on column outbox_meta.dropped_through is 'Every event up to this id has been dropped by retention: readers behind it get a reset.';
 comment on column outbox_meta.partition_ids is 'How many ids the next partitions span; change it freely, made partitions keep theirs.';
@@ -77,8 +79,8 @@ create function outbox_timeline() returns integer language sql volatile
 return ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
 comment on function outbox_timeline() is 'Internal: the WAL timeline that this cluster writes now; raises on a standby.';
 
-insert into outbox_meta (system_identifier, timeline)
-select s.system_identifier, outbox_timeline() from pg_control_system() s;
+insert into outbox_meta (system_identifier, timeline, table_oid)
+select s.system_identifier, outbox_timeline(), 'outbox_meta'::regclass from pg_control_system() s;
 
 -- Makes partitions until `ahead` of them lie wholly above the last id given out; returns how many it made.
 -- ATTACH takes SHARE UPDATE EXCLUSIVE on the outbox, which no reader or writer meets; only outbox_default is locked

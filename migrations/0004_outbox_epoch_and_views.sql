@@ -1,20 +1,30 @@
 -- Epochs, and the views for people.
 
--- After a restore or a promotion ids may be given out a second time. A new epoch moves the sequence far past every id that can
--- have been given out, and first_id with it, so that every older cursor is recognised by its number alone.
+-- After a restore or a promotion ids may be given out a second time. A new epoch moves the sequence past every id that can have
+-- been given out, and first_id with it, so that every older cursor is recognised by its number alone. "Every id" includes those
+-- of histories that this database knows nothing of: the commits that a backup lacks, or an earlier restore of the same backup.
+-- So an epoch begins at an id that the clock names, 100,000 for every second since 2020: no history that gives out fewer than that
+-- has come so far. (A fixed leap from the last id would give two restores of one backup the same ids.) It lasts until 2109.
 create function outbox_new_epoch() returns uuid
 language plpgsql volatile set lock_timeout = '5s' set search_path from current as $$
 declare
-  start_id bigint;
+  known_id bigint;
+  start_id bigint := (extract(epoch from clock_timestamp())::bigint - 1577836800) * 100000;
   opened uuid := gen_random_uuid();
   patience timestamptz := clock_timestamp() + interval '5 seconds';
 begin
   perform from outbox_meta for update;
-  start_id := setval('outbox_id_seq', coalesce(pg_sequence_last_value('outbox_id_seq'), 0) + 1000000000);
+  -- A logical copy may have brought rows and epoch, and left the sequence behind.
+  select greatest(coalesce(pg_sequence_last_value('outbox_id_seq'), 0), m.first_id, (select max(o.id) from outbox o)) into known_id from outbox_meta m;
+  -- Only a clock that has gone back is behind.
+  if start_id <= known_id then
+    start_id := known_id + 1000000000;
+  end if;
+  perform setval('outbox_id_seq', start_id);
   update outbox_meta m
      set epoch = opened, first_id = start_id,
          system_identifier = (select s.system_identifier from pg_control_system() s),
-         timeline = outbox_timeline();
+         timeline = outbox_timeline(), table_oid = 'outbox_meta'::regclass;
   -- A writer that took its id before the leap may still commit below first_id, where nobody reads. It must have ended before
   -- anybody hears of the new epoch: whoever then takes the state again has its change.
   while exists (select from outbox_inflight i where i.horizon < start_id and i.pid is distinct from pg_backend_pid()) loop
@@ -30,15 +40,21 @@ $$;
 comment on function outbox_new_epoch() is
   'Begins a new history of ids: call it after restoring a backup in place. Every client gets a reset and takes the state again.';
 
+create function outbox_is_elsewhere() returns boolean
+language sql volatile set search_path from current as $$
+  select m.system_identifier <> s.system_identifier or m.timeline <> outbox_timeline() or m.table_oid <> 'outbox_meta'::regclass
+    from outbox_meta m, pg_control_system() s
+$$;
+comment on function outbox_is_elsewhere() is
+  'Internal: whether the current epoch began on another cluster, another timeline or another copy of these tables.';
+
 create function outbox_follow_epoch() returns uuid
 language plpgsql volatile set lock_timeout = '5s' set search_path from current as $$
 begin
-  if exists (select from outbox_meta m, pg_control_system() s
-              where m.system_identifier <> s.system_identifier or m.timeline <> outbox_timeline()) then
+  if outbox_is_elsewhere() then
     perform from outbox_meta for update;
     -- Another instance may have opened it while this one waited.
-    if exists (select from outbox_meta m, pg_control_system() s
-                where m.system_identifier <> s.system_identifier or m.timeline <> outbox_timeline()) then
+    if outbox_is_elsewhere() then
       return outbox_new_epoch();
     end if;
   end if;
@@ -46,7 +62,7 @@ begin
 end
 $$;
 comment on function outbox_follow_epoch() is
-  'Internal: opens a new epoch if this cluster or its timeline is not the one on which the current epoch began; returns the epoch.';
+  'Internal: opens a new epoch if outbox_is_elsewhere(); returns the epoch.';
 
 create view outbox_recent as
 select o.id, o.created_at, o.topic, o.type, o.data from outbox o order by o.id desc limit 100;
@@ -88,5 +104,5 @@ comment on column outbox_stats.newest is 'When that was appended.';
 comment on column outbox_stats.events_last_minute is 'Events of the last minute among its newest 100,000 ids.';
 comment on column outbox_stats.bytes is 'Size on disk with its indexes.';
 
-revoke all on function outbox_new_epoch(), outbox_follow_epoch() from public;
+revoke all on function outbox_new_epoch(), outbox_is_elsewhere(), outbox_follow_epoch() from public;
 revoke all on outbox_recent, outbox_stats from public;

@@ -9,6 +9,8 @@ export interface Queryable {
 /** What one read of the relay saw. */
 export interface Batch {
   readonly events: OutboxEvent[];
+  /** Of the last event, as in {@link readMark}; undefined if there is none. */
+  readonly mark: string | undefined;
   /** Seconds from the append of the last event to this read, both by the database's clock; undefined if there is no event. */
   readonly lagSeconds: number | undefined;
   /** No id at or below it can still appear. Only a bound: never a cursor. */
@@ -58,16 +60,17 @@ export async function readBatch(db: Queryable, after: number, max: number): Prom
   const { rows } = await db.query({
     // Parsed and planned once per session: the relay asks up to hundreds of times a second.
     name: 'outbox_read_batch',
-    text: `select id, topic, type, data, extract(epoch from clock_timestamp() - created_at), horizon, in_flight, oldest, first_id, epoch
+    text: `select id, topic, type, data, extract(epoch from coalesce(created_at, clock_timestamp())), horizon, in_flight, oldest, first_id, epoch
              from outbox_read_batch($1, $2)`,
     values: [after, max],
     rowMode: 'array',
   });
-  const [, , , , , horizon, inFlight, oldest, firstId, epoch] = takeLast(rows);
-  const lag = rows.at(-1)?.[4];
+  const [, , , , now, horizon, inFlight, oldest, firstId, epoch] = takeLast(rows);
+  const appendedAt = rows.at(-1)?.[4];
   return {
     events: rows.map(toEvent),
-    lagSeconds: lag === undefined ? undefined : Math.max(0, Number(lag)),
+    mark: appendedAt === undefined ? undefined : String(appendedAt),
+    lagSeconds: appendedAt === undefined ? undefined : Math.max(0, Number(now) - Number(appendedAt)),
     horizon: Number(horizon),
     inFlight: inFlight === true,
     history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },
@@ -87,6 +90,30 @@ export async function readHead(db: Queryable): Promise<{ cursor: number; history
     cursor: Number(cursor),
     history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },
   };
+}
+
+/**
+ * What tells the row with this id from any other that may have had it before a restore: when it was appended, to the microsecond.
+ * @returns undefined if there is no such row
+ */
+export async function readMark(db: Queryable, id: number): Promise<string | undefined> {
+  const { rows } = await db.query({
+    text: 'select extract(epoch from created_at) from outbox where id = $1',
+    values: [id],
+    rowMode: 'array',
+  });
+  const mark = rows[0]?.[0];
+  return mark === undefined ? undefined : String(mark);
+}
+
+/** Opens a new epoch, unless somebody has opened one in place of this one meanwhile. */
+export async function replaceEpoch(db: Queryable, epoch: string): Promise<void> {
+  await db.query({
+    text: `select case when m.epoch = $1 then outbox_new_epoch() end
+             from (select epoch from outbox_meta for update) m`,
+    values: [epoch],
+    rowMode: 'array',
+  });
 }
 
 /** The last id that the sequence gave out, now: no cursor beyond it was ever ours. */

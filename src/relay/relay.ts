@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, type ClientConfig } from 'pg';
 import type { Hub } from '../hub/hub.ts';
-import { type Batch, readBatch, readHead } from '../outbox/reader.ts';
+import { type Batch, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { Pace, type PaceOptions } from './pace.ts';
 import { type Stall, StallWatch } from './stall.ts';
@@ -51,6 +51,8 @@ export class Relay {
   #doorbell: Doorbell | undefined;
   #ringsBefore = 0;
   #begun = false;
+  /** Of the event at the hub's cursor; undefined if the cursor is the start of an epoch. */
+  #mark: string | undefined;
   #caughtUp = false;
   readonly #stallWatch: StallWatch;
   readonly stats: RelayStats = { reads: 0, events: 0, reconnects: 0, lagSeconds: 0 };
@@ -141,13 +143,25 @@ export class Relay {
     }
   }
 
-  /** Goes on from the hub's cursor if that is still possible, else begins anew at the head. */
+  /**
+   * Goes on from the hub's cursor if that is still possible, else begins anew at the head. Whoever finds that the last event
+   * it has read is no longer there, or is another one, knows what nothing else would show: the database was set back to an earlier
+   * state, of the same cluster and timeline, and gives out again ids that clients have. Then a new epoch begins.
+   */
   async #begin(client: Client): Promise<void> {
     const { hub, log } = this.#options;
-    const { cursor, history } = await readHead(client);
-    if (this.#begun && history.epoch === hub.history.epoch && hub.cursor >= history.oldest) return;
+    let { cursor, history } = await readHead(client);
+    if (this.#begun && history.epoch === hub.history.epoch && hub.cursor >= history.oldest) {
+      // The row at the very end of what retention has dropped is gone by right.
+      const known = this.#mark === undefined || hub.cursor === history.oldest;
+      if (known || (await readMark(client, hub.cursor)) === this.#mark) return;
+      log.warn({ cursor: hub.cursor }, 'relay: the database was set back behind events that were delivered');
+      await replaceEpoch(client, history.epoch);
+      ({ cursor, history } = await readHead(client));
+    }
     if (this.#begun)
       log.warn({ cursor: hub.cursor, history }, 'relay: cannot go on from its cursor, beginning anew');
+    this.#mark = await readMark(client, cursor);
     hub.begin(cursor, history);
     this.#begun = true;
   }
@@ -189,7 +203,9 @@ export class Relay {
     const { hub, batchEvents } = this.#options;
     const batch = await readBatch(client, hub.cursor, batchEvents);
     this.stats.reads += 1;
-    if (batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor) {
+    const other = batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor;
+    // With nobody in flight the horizon is the last id given out: it goes back only if somebody has set it back.
+    if (other || (!batch.inFlight && batch.horizon < hub.cursor)) {
       await this.#begin(client);
       return { ...batch, events: [], inFlight: true };
     }
@@ -197,6 +213,7 @@ export class Relay {
     if (batch.lagSeconds !== undefined) {
       this.stats.events += batch.events.length;
       this.stats.lagSeconds = batch.lagSeconds;
+      this.#mark = batch.mark;
       hub.dispatch(batch.events);
     }
     return batch;
