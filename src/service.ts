@@ -78,7 +78,7 @@ export class Service {
       db: this.#pool,
       concurrency: config.replayConcurrency,
       pageEvents: config.replayPageEvents,
-      pageBytes: config.subscriberBufferBytes / 2,
+      pageBytes: Math.floor(config.subscriberBufferBytes / 2),
     });
     const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pool: this.#pool });
     const context: Context = {
