@@ -1,4 +1,5 @@
 import type { Pool } from 'pg';
+import { type AccessChange, accessChange } from '../outbox/access-change.ts';
 import type { Claims } from './token.ts';
 import { isUuid, normalWallet } from './topics.ts';
 
@@ -21,11 +22,7 @@ export interface Membership {
   /** Topics of streams and escrows that the actor may see now. */
   readonly topics: ReadonlySet<string>;
   /** Access events on the actor's own topics after the cursor, in order. */
-  readonly changes: readonly {
-    readonly id: number;
-    readonly kind: 'granted' | 'revoked';
-    readonly topic: string;
-  }[];
+  readonly changes: readonly (AccessChange & { readonly id: number })[];
 }
 
 interface Row {
@@ -34,7 +31,7 @@ interface Row {
   role: string | null;
   is_active: boolean | null;
   topics: string[];
-  changes: { id: number; type: string; topic: string }[];
+  changes: { id: number; type: string; data: string }[];
 }
 
 // One statement, one snapshot: membership and the access events that led to it cannot contradict each other.
@@ -43,7 +40,9 @@ const LOOK_UP = `
     select id, wallet_address, role, is_active from users where id = $1::uuid or wallet_address = $2
   ), me as (
     select coalesce((select id from known), $1::uuid) as user_id,
-           case when exists (select from known) then (select wallet_address from known) else coalesce($2, $3) end as wallet,
+           -- A token of nobody that we know speaks for its wallet only while that is not somebody's.
+           case when exists (select from known) then (select wallet_address from known)
+                else coalesce($2, (select $3 where not exists (select from users where wallet_address = $3))) end as wallet,
            case when exists (select from known) then (select role from known) else $4 end as role,
            (select is_active from known) as is_active
   ), own as (
@@ -59,7 +58,7 @@ const LOOK_UP = `
     union
     select 'escrow:' || p.escrow_id from me join escrow_parties p on p.user_id = me.user_id and p.status <> 'rejected'
   ), changes as (
-    select o.id, o.type, o.data ->> 'topic' as topic
+    select o.id, o.type, o.data::text as data
       from own join outbox o on o.topic = own.topic and o.id > $5
      where o.type in ('access:granted', 'access:revoked')
   )
@@ -96,11 +95,10 @@ export async function lookUpMembership(pool: Pool, claims: Claims, after: number
       ...(row.wallet === null ? [] : [`wallet:${row.wallet}`]),
     ],
     topics: new Set(row.topics),
-    changes: row.changes.map(({ id, type, topic }) => ({
-      id,
-      kind: type === 'access:granted' ? 'granted' : 'revoked',
-      topic,
-    })),
+    changes: row.changes.flatMap(({ id, ...event }) => {
+      const change = accessChange(event);
+      return change === undefined ? [] : [{ id, ...change }];
+    }),
   };
 }
 
@@ -121,11 +119,11 @@ export function maySee(membership: Membership, topics: readonly string[]): boole
 export function topicsAtCursor(membership: Membership): Set<string> {
   const topics = new Set([...membership.topics, ...membership.own]);
   const settled = new Set<string>(membership.own);
-  for (const { kind, topic } of membership.changes) {
-    if (settled.has(topic)) continue;
-    settled.add(topic);
-    if (kind === 'granted') topics.delete(topic);
-    else topics.add(topic);
+  for (const change of membership.changes) {
+    if (change.kind === 'unclear' || settled.has(change.topic)) continue;
+    settled.add(change.topic);
+    if (change.kind === 'granted') topics.delete(change.topic);
+    else topics.add(change.topic);
   }
   return topics;
 }

@@ -229,7 +229,7 @@ export class Subscriber {
   #take(frame: Frame): boolean {
     const { subscription, hub } = this.#options;
     const effect = subscription.apply(frame);
-    if (frame.access !== undefined) hub.accessChanged(this, frame.access.topic);
+    if (frame.access !== undefined && 'topic' in frame.access) hub.accessChanged(this, frame.access.topic);
     if (effect === 'end-session') this.#endReason = 'session_revoked';
     if (effect === 'deliver-and-end' || effect === 'skip-and-end') this.#endReason = 'access_revoked';
     // Nothing after this frame: flush() or the replay ends the stream once it is written.

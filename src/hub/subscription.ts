@@ -1,9 +1,13 @@
+import type { AccessChange } from '../outbox/access-change.ts';
 import type { Frame } from '../sse/frame.ts';
 
 /** What a subscriber may ask to be told of. */
 export interface Request {
-  /** `feed`: everything the actor may see, growing and shrinking; `named`: the topics asked for; `all`: every topic (administrators). */
-  readonly mode: 'feed' | 'named' | 'all';
+  /**
+   * `feed`: everything the actor may see, growing and shrinking; `named`: the topics asked for, as long as the actor may see them.
+   * For administrators, who lose nothing with a ground for it: `all`, every topic; `fixed`, the topics asked for.
+   */
+  readonly mode: 'feed' | 'named' | 'all' | 'fixed';
   /** The topics that the actor may see at the start cursor: of the feed, or of those named. */
   readonly topics: Iterable<string>;
   /** The topics asked for by name; a grant adds only these. */
@@ -57,27 +61,31 @@ export class Subscription {
   apply(frame: Frame): Effect {
     const wanted = this.#mode === 'all' || this.#topics.has(frame.topic);
     if (frame.access !== undefined && this.#own.includes(frame.topic)) {
-      const { kind, topic } = frame.access;
+      const change = frame.access;
       const known = this.#known.has(frame.id);
-      if (kind === 'granted') this.#grant(topic);
-      else if (topic.startsWith('user:')) return known ? deliverIf(wanted) : 'end-session';
-      else if (this.#revoke(topic) && !known) return wanted ? 'deliver-and-end' : 'skip-and-end';
+      if (endsSession(change)) return known ? deliverIf(wanted) : 'end-session';
+      if (change.kind === 'granted') this.#grant(change.topic);
+      else if (this.#revoke(change.topic) && !known) return wanted ? 'deliver-and-end' : 'skip-and-end';
     }
     return deliverIf(wanted);
   }
 
   #grant(topic: string): void {
-    if (this.#mode === 'named' && !this.#named.has(topic)) return;
+    if (this.#mode === 'fixed' || (this.#mode === 'named' && !this.#named.has(topic))) return;
     this.#topics.add(topic);
     this.#heard.add(topic);
   }
 
   /** @returns whether the last topic that was asked for by name has gone */
   #revoke(topic: string): boolean {
-    if (!this.#topics.delete(topic)) return false;
+    if (this.#mode === 'fixed' || !this.#topics.delete(topic)) return false;
     if (!this.#own.includes(topic)) this.#heard.delete(topic);
     return this.#mode === 'named' && this.#topics.size === 0;
   }
+}
+
+function endsSession(change: AccessChange): change is Extract<AccessChange, { kind: 'revoked' | 'unclear' }> {
+  return change.kind === 'unclear' || (change.kind === 'revoked' && change.topic.startsWith('user:'));
 }
 
 function deliverIf(wanted: boolean): Effect {

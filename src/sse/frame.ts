@@ -1,4 +1,5 @@
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
+import { type AccessChange, accessChange } from '../outbox/access-change.ts';
 import type { OutboxEvent } from '../outbox/event.ts';
 
 /*
@@ -14,24 +15,11 @@ export interface Frame {
   readonly id: number;
   readonly topic: string;
   readonly bytes: Buffer;
-  /** What an `access:*` event changes for the actor whose topic it is on. */
   readonly access?: AccessChange;
-}
-
-export interface AccessChange {
-  readonly kind: 'granted' | 'revoked';
-  /** The topic gained or lost. */
-  readonly topic: string;
 }
 
 /** Nobody's data: a comment that keeps the connection open. A line and no more: an empty line after it would be a block without data. */
 export const HEARTBEAT = Buffer.from(':\n');
-
-function accessChange({ type, data }: OutboxEvent): AccessChange | undefined {
-  if (type !== 'access:granted' && type !== 'access:revoked') return undefined;
-  const { topic } = JSON.parse(data) as { topic: string };
-  return { kind: type === 'access:granted' ? 'granted' : 'revoked', topic };
-}
 
 /** Encodes an event once, for all its subscribers. */
 export function encodeEvent(event: OutboxEvent): Frame {
