@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, type ClientConfig } from 'pg';
 import type { Hub } from '../hub/hub.ts';
-import { type Batch, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
+import { type Batch, type History, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { Pace, type PaceOptions } from './pace.ts';
 import { type Stall, StallWatch } from './stall.ts';
@@ -143,27 +143,36 @@ export class Relay {
     }
   }
 
-  /**
-   * Goes on from the hub's cursor if that is still possible, else begins anew at the head. Whoever finds that the last event
-   * it has read is no longer there, or is another one, knows what nothing else would show: the database was set back to an earlier
-   * state, of the same cluster and timeline, and gives out again ids that clients have. Then a new epoch begins.
-   */
+  /** Goes on from the hub's cursor if that is still possible, else begins anew at the head. */
   async #begin(client: Client): Promise<void> {
     const { hub, log } = this.#options;
     let { cursor, history } = await readHead(client);
-    if (this.#begun && history.epoch === hub.history.epoch && hub.cursor >= history.oldest) {
-      // The row at the very end of what retention has dropped is gone by right.
-      const known = this.#mark === undefined || hub.cursor === history.oldest;
-      if (known || (await readMark(client, hub.cursor)) === this.#mark) return;
-      log.warn({ cursor: hub.cursor }, 'relay: the database was set back behind events that were delivered');
-      await replaceEpoch(client, history.epoch);
-      ({ cursor, history } = await readHead(client));
-    }
-    if (this.#begun)
+    if (this.#begun) {
+      if (await this.#setBack(client, history)) {
+        log.warn(
+          { cursor: hub.cursor },
+          'relay: the database was set back behind events that were delivered',
+        );
+        await replaceEpoch(client, history.epoch);
+        ({ cursor, history } = await readHead(client));
+      } else if (history.epoch === hub.history.epoch && hub.cursor >= history.oldest) return;
       log.warn({ cursor: hub.cursor, history }, 'relay: cannot go on from its cursor, beginning anew');
+    }
     this.#mark = await readMark(client, cursor);
     hub.begin(cursor, history);
     this.#begun = true;
+  }
+
+  /**
+   * Whether this database gives out again ids that clients have, and nothing in it shows that: an earlier state of the same
+   * cluster and timeline, in which the last event read is gone or another one, or another epoch that does not begin after it.
+   */
+  async #setBack(client: Client, { epoch, firstId, oldest }: History): Promise<boolean> {
+    const { hub } = this.#options;
+    if (epoch !== hub.history.epoch) return firstId <= hub.cursor;
+    // The row at the very end of what retention has dropped is gone by right.
+    if (this.#mark === undefined || hub.cursor <= oldest) return false;
+    return (await readMark(client, hub.cursor)) !== this.#mark;
   }
 
   /** Reads and waits until a session is lost or the relay stops. See doorbell.ts for the order of the steps. */
@@ -177,6 +186,7 @@ export class Relay {
       if (pace.awake) await doorbell.wakeUp();
       else await doorbell.fallAsleep();
       doorbell.answer();
+      const readAtMs = performance.now();
       const batch = await this.#read(client);
       pace.note(performance.now(), { rings: doorbell.rings - rings, events: batch.events.length });
       rings = doorbell.rings;
@@ -194,7 +204,8 @@ export class Relay {
         pauseMs = batch.events.length > 0 ? 0 : Math.min(Math.max(1, pauseMs * 2), LONGEST_PAUSE_MS);
         await this.#pause(pauseMs);
       } else {
-        await this.#pause(pollIntervalMs);
+        // From read to read: the time that this one took does not come on top.
+        await this.#pause(Math.max(1, readAtMs + pollIntervalMs - performance.now()));
       }
     }
   }
