@@ -232,6 +232,22 @@ describe('a database that has lost events which clients have', function () {
     await expectReset(server, service, client, 'epoch');
   });
 
+  it('set back to an earlier epoch, or replaced by a database made from scratch: an epoch that begins too low is replaced', async () => {
+    const service = await serve(server.url);
+    const client = new ReturningClient(TOKEN);
+    const connection = await client.connect(service);
+    await publish(server, 'before', 3);
+    await connection.received(3);
+    client.note();
+    const other = await scalar<string>(
+      server.pool,
+      'update outbox_meta set epoch = gen_random_uuid() returning epoch',
+    );
+    await untilEpochIsNot(server, other);
+    await untilReady(service);
+    await expectReset(server, service, client, 'epoch');
+  });
+
   it('replaced by a standby that lacks the last commits: an instance that stays finds the new timeline as it reconnects', async () => {
     const primary = server;
     const standby = await startServer();
