@@ -14,8 +14,7 @@ const PLACES: Record<string, RegExp> = {
   'before it marks itself': /k := greatest\(/,
   'before it tries the doorbell': /if not \(case when pg_try_advisory_lock/,
   'before it rings': /perform pg_notify/,
-  'after the doorbell, before it takes its id':
-    /id := nextval(?![\s\S]*id := nextval)/,
+  'after the doorbell, before it takes its id': /id := nextval(?![\s\S]*id := nextval)/,
   'before it inserts its row': /insert into outbox/,
   'after it inserted its row': /return id;/,
 };
