@@ -31,7 +31,8 @@ create table outbox (
   txid xid8 not null,
   created_at timestamptz not null,
   constraint outbox_pkey primary key (id),
-  constraint outbox_topic_grammar check (topic ~ '^[a-z]+:[A-Za-z0-9_.-]{1,128}$'),
+  -- The length stands apart: counted by the expression, {1,128}, it was a sixth of what an event costs its writer.
+  constraint outbox_topic_grammar check (topic ~ '^[a-z]+:[A-Za-z0-9_.-]+$' and length(topic) - strpos(topic, ':') <= 128),
   constraint outbox_type_grammar check (type ~ '^[a-z]+:[a-z_]+$')
 ) partition by range (id);
 create index outbox_topic_id on outbox (topic, id);

@@ -69,14 +69,14 @@ describe('the demo', () => {
           );
           return EVERY_TYPE.every((type) => rows.some((it) => it.type === type));
         },
-        { what: 'every type of event', timeoutMs: 15_000 },
+        { what: 'every type of event', timeoutMs: 50_000 },
       );
       await waitFor(
         async () => {
           const { rows } = await database.pool.query('select count(*)::int as n from outbox');
           return rows[0].n > 1_500;
         },
-        { what: 'fifteen hundred events', timeoutMs: 15_000 },
+        { what: 'fifteen hundred events', timeoutMs: 50_000 },
       );
     } finally {
       await market.stop();
@@ -107,7 +107,7 @@ describe('the demo', () => {
     const market = startMarket({ pool: database.pool, intervalMs: 0, random: seededRandom(3), log });
     await waitFor(
       async () => (await database.pool.query('select count(*)::int as n from outbox')).rows[0].n > 1_000,
-      { what: 'five hundred events', timeoutMs: 15_000 },
+      { what: 'five hundred events', timeoutMs: 50_000 },
     );
     await market.stop();
     const events = await database.pool.query('select type from outbox where topic = $1', [

@@ -27,6 +27,7 @@ import { choosePostgresUser } from '../src/embedded/postgres-user.ts';
 import { processStartTime } from '../src/embedded/process-identity.ts';
 import { waitFor } from './support/wait-for.ts';
 
+const LOADER = new URL('./support/typescript.mjs', import.meta.url).href;
 const OWNER = fileURLToPath(new URL('./support/embedded-process.ts', import.meta.url));
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65_534;
@@ -88,7 +89,7 @@ describe('the embedded Postgres', () => {
   const kept = async (url: string) => (await ask(url, 'select id from kept'))[0]?.id;
 
   function spawnOwner(directory = dataDir, options: { uid?: number; gid?: number } = {}): ChildProcess {
-    const child = spawn(process.execPath, ['--import', 'tsx', OWNER, directory], {
+    const child = spawn(process.execPath, ['--import', LOADER, OWNER, directory], {
       detached: true,
       stdio: ['ignore', 'pipe', 'inherit'],
       ...options,

@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { JWT_SECRET } from './tokens.ts';
 import { waitFor } from './wait-for.ts';
 
+/** The loader that the tests themselves run with. */
+const LOADER = new URL('./typescript.mjs', import.meta.url).href;
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** How a process ended. */
@@ -79,7 +81,7 @@ export class ServiceProcess {
   /** Starts it and waits for nothing. */
   spawn(): void {
     const { PATH = '', HOME = '' } = process.env;
-    const child = spawn(process.execPath, ['--import', 'tsx', 'src/main.ts', ...this.#command], {
+    const child = spawn(process.execPath, ['--import', LOADER, 'src/main.ts', ...this.#command], {
       cwd: ROOT,
       env: { PATH, HOME, ...this.environment },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -33,8 +33,15 @@ export class SseClient {
   }
 
   /** Connects and resolves with the response's head. */
-  static async open(url: string, token: string | undefined, headers: Record<string, string> = {}): Promise<SseClient> {
-    const client = new SseClient(url, token === undefined ? headers : { Authorization: `Bearer ${token}`, ...headers });
+  static async open(
+    url: string,
+    token: string | undefined,
+    headers: Record<string, string> = {},
+  ): Promise<SseClient> {
+    const client = new SseClient(
+      url,
+      token === undefined ? headers : { Authorization: `Bearer ${token}`, ...headers },
+    );
     if (client.response === undefined) await once(client.#changed, 'response');
     return client;
   }
@@ -60,7 +67,9 @@ export class SseClient {
 
   /** Waits for a message of this type, past or to come. */
   message(type: string): Promise<Message> {
-    return waitFor(() => this.messages.find((message) => message.type === type), { what: `a ${type} message` });
+    return waitFor(() => this.messages.find((message) => message.type === type), {
+      what: `a ${type} message`,
+    });
   }
 
   /** Waits until the replay is over. */
@@ -71,7 +80,10 @@ export class SseClient {
 
   /** Waits until at least so many events of the outbox have come. */
   async received(count: number, timeoutMs = 5000): Promise<Message[]> {
-    await waitFor(() => this.events.length >= count, { what: `${count} events, have ${this.events.length}`, timeoutMs });
+    await waitFor(() => this.events.length >= count, {
+      what: `${count} events, have ${this.events.length}`,
+      timeoutMs,
+    });
     return this.events;
   }
 
@@ -97,7 +109,8 @@ export class SseClient {
   #receive(response: IncomingMessage): void {
     this.response = response;
     const parser = createParser({
-      onEvent: ({ event, data, id }) => this.messages.push({ type: event ?? 'message', data: JSON.parse(data), id }),
+      onEvent: ({ event, data, id }) =>
+        this.messages.push({ type: event ?? 'message', data: JSON.parse(data), id }),
       onComment: (comment) => this.comments.push(comment),
       onRetry: (retry) => this.retries.push(retry),
     });
