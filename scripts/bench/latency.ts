@@ -12,7 +12,7 @@ import { pgbench } from './support/pgbench.ts';
 import { BenchPostgres } from './support/postgres.ts';
 import type { ProbeInput, ProbeReport } from './support/probe-writer.ts';
 import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
-import { judge, percentile, table } from './support/statistics.ts';
+import { judge, machine, percentile, table } from './support/statistics.ts';
 import { createDatabase, NO_TRIGGERS, streamId, UPDATE_SCRIPT, walletToken } from './support/streams.ts';
 import type { SubscribersInput, SubscribersReport } from './support/subscribers.ts';
 
@@ -163,7 +163,7 @@ try {
     ...rows(`and ${rate.toFixed(0)} others a second`, polling),
   ];
   process.stdout.write(
-    `${postgres.version}; ${CROWD} subscribers on other streams\n\n${table([heading, ...lines])}\n`,
+    `${machine()}; ${postgres.version}; ${CROWD} subscribers on other streams\n\n${table([heading, ...lines])}\n`,
   );
 } finally {
   await postgres.stop();

@@ -11,7 +11,7 @@ import { startPart } from './support/child.ts';
 import { pgbench } from './support/pgbench.ts';
 import { BenchPostgres } from './support/postgres.ts';
 import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
-import { judge, median, table } from './support/statistics.ts';
+import { judge, machine, median, table } from './support/statistics.ts';
 import { STREAMS, UPDATE_SCRIPT, WALLETS, walletToken } from './support/streams.ts';
 import type { SubscribersInput, SubscribersReport } from './support/subscribers.ts';
 import { createVariants, VARIANTS, type Variant } from './support/variants.ts';
@@ -133,7 +133,7 @@ try {
   await postgres.start({ flushMs: 0 });
   await createVariants(postgres);
   process.stdout.write(
-    `${postgres.version}; ${STREAMS} streams of ${WALLETS} wallets; ${ROUNDS} rounds of ${SECONDS} s; commits a second, medians\n`,
+    `${machine()}; ${postgres.version}; ${STREAMS} streams of ${WALLETS} wallets; ${ROUNDS} rounds of ${SECONDS} s; commits a second, medians\n`,
   );
   const heading = ['flush', 'clients', ...VARIANTS.map(({ label }) => label), 'd/a', 'd/c', 'd/b', 'relay'];
   const lines: string[][] = [];

@@ -13,13 +13,17 @@ export interface BareReport {
 servePart<BareInput, BareReport>(async ({ databaseUrl }) => {
   const arrivals: { amount: number; at: number }[] = [];
   const client = new pg.Client({ connectionString: databaseUrl });
-  client.on('notification', async ({ payload }) => {
+  const read = async (payload: string | undefined): Promise<void> => {
     const { rows } = await client.query({
       name: 'row',
       text: 'select id, status, rate_per_second, total_amount, last_settled_at, end_time, updated_at from streams where id = $1',
       values: [payload],
     });
     arrivals.push({ amount: Number(rows[0]?.total_amount), at: nowMicroseconds() });
+  };
+  let last = Promise.resolve();
+  client.on('notification', ({ payload }) => {
+    last = last.then(() => read(payload));
   });
   await client.connect();
   await client.query('listen bare');

@@ -1,3 +1,5 @@
+import { cpus, loadavg } from 'node:os';
+
 export function median(values: readonly number[]): number {
   return percentile(values, 50);
 }
@@ -25,4 +27,9 @@ export function table(rows: readonly (readonly string[])[]): string {
 export function judge(value: number, bound: 'at least' | 'at most', target: number): string {
   const met = bound === 'at least' ? value >= target : value <= target;
   return `${value.toFixed(2)} (${bound} ${target}: ${met ? 'met' : 'MISSED'})`;
+}
+
+/** What the figures came from; a load beyond ours says that others were at work too. */
+export function machine(): string {
+  return `${cpus().length} cores, load ${loadavg()[0]?.toFixed(1)}`;
 }
