@@ -33,8 +33,7 @@ async function open(
   response: Response,
   topics: () => string[] | undefined,
 ): Promise<void> {
-  if (!wantsStream(request) && request.accepts('text/event-stream') === false)
-    throw new Problem('not_acceptable');
+  if (request.accepts('text/event-stream') === false) throw new Problem('not_acceptable');
   const claims = authenticate(request, context);
   const named = topics();
   const requested = requestedCursor(request);

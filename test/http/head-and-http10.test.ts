@@ -52,14 +52,7 @@ describe('a stream for an unusual client', () => {
   });
 
   it('that takes any type, or several, is a stream', async () => {
-    for (const Accept of [
-      '*/*',
-      'text/*',
-      'text/html, */*;q=0.1',
-      'TEXT/EVENT-STREAM',
-      'text/event-stream; charset=utf-8',
-      '',
-    ]) {
+    for (const Accept of ['*/*', 'text/*', 'text/html, */*;q=0.1', 'TEXT/EVENT-STREAM', '']) {
       const client = await stage.connect('/v1/events', payer.token, { Accept });
       expect(client.status, Accept).to.equal(200);
       client.close();
