@@ -1,0 +1,53 @@
+import { expect } from 'chai';
+import { Pace } from '../../src/relay/pace.ts';
+
+describe('the pace of a relay', () => {
+  const options = { wakeRingsPerSecond: 100, sleepEventsPerSecond: 20 };
+
+  it('is asleep at first, and stays so while rings come slowly', () => {
+    const pace = new Pace(options, 0);
+    expect(pace.awake).to.equal(false);
+    for (let now = 200; now <= 2000; now += 200) pace.note(now, { rings: 20, events: 500 });
+    expect(pace.awake, 'at 100 rings a second, however many events each brings').to.equal(false);
+  });
+
+  it('wakes up when rings come fast, once it has counted for long enough', () => {
+    const pace = new Pace(options, 0);
+    pace.note(100, { rings: 15, events: 15 });
+    expect(pace.awake, 'too soon to tell').to.equal(false);
+    pace.note(200, { rings: 6, events: 6 });
+    expect(pace.awake, 'both reads count').to.equal(true);
+  });
+
+  it('judges by the rate: a long pause between two reads makes many rings few', () => {
+    const pace = new Pace(options, 0);
+    pace.note(2000, { rings: 50, events: 50 });
+    expect(pace.awake).to.equal(false);
+  });
+
+  it('goes back to sleep only after events have been few for a second on end', () => {
+    const pace = new Pace(options, 0);
+    pace.note(200, { rings: 50, events: 50 });
+    let now = 200;
+    const windows = (count: number, events: number): void => {
+      for (let n = 0; n < count; n += 1) {
+        now += 200;
+        pace.note(now, { rings: 0, events });
+      }
+    };
+    windows(4, 1);
+    expect(pace.awake, 'quiet for 0.8 s').to.equal(true);
+    windows(1, 4);
+    windows(4, 1);
+    expect(pace.awake, 'a busy moment starts the count anew').to.equal(true);
+    windows(1, 1);
+    expect(pace.awake).to.equal(false);
+  });
+
+  it('does not flutter: what keeps it awake is less than what wakes it', () => {
+    const pace = new Pace(options, 0);
+    pace.note(200, { rings: 50, events: 50 });
+    for (let now = 400; now <= 4000; now += 200) pace.note(now, { rings: 0, events: 10 });
+    expect(pace.awake).to.equal(true);
+  });
+});
