@@ -69,7 +69,7 @@ export class ServiceProcess {
   }
 
   /** Starts it; resolves when `/readyz` says so. */
-  async start(timeoutMs = 20_000): Promise<void> {
+  async start(timeoutMs = 60_000): Promise<void> {
     this.spawn();
     await waitFor(async () => this.#child?.exitCode !== null || (await this.readiness()) === 200, {
       what: `the service to be ready; it said: ${this.stderr}`,
