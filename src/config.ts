@@ -23,7 +23,7 @@ export type Config = DeepReadonly<Omit<Settings, 'jwtSecret' | 'jwtSecrets' | 'h
   readonly embedded: boolean;
   readonly host: string;
   readonly demo: boolean;
-  readonly jwtSecrets: readonly JwtSecret[];
+  readonly jwtSecrets: readonly [JwtSecret, ...JwtSecret[]];
 };
 
 export class ConfigError extends Error {
@@ -101,17 +101,14 @@ export function parseConfig(
   }
   const { jwtSecret, ...values } = result.data;
   const embedded = values.databaseUrl === null;
-  const jwtSecrets = [
-    ...(jwtSecret === null ? [] : [{ kid: null, secret: jwtSecret }]),
-    ...values.jwtSecrets,
-  ];
-  const mistakes = contradictions(values, jwtSecrets);
+  const keys = [...(jwtSecret === null ? [] : [{ kid: null, secret: jwtSecret }]), ...values.jwtSecrets];
+  const mistakes = contradictions(values, keys);
   if (mistakes.length > 0) throw new ConfigError(mistakes);
-  if (jwtSecrets.length === 0) jwtSecrets.push({ kid: null, secret: makeSecret(values.dataDir) });
+  const [key = { kid: null, secret: makeSecret(values.dataDir) }, ...olderKeys] = keys;
   return deepFreeze({
     ...values,
     embedded,
-    jwtSecrets,
+    jwtSecrets: [key, ...olderKeys],
     host: values.host ?? (embedded ? '127.0.0.1' : '0.0.0.0'),
     demo: values.demo ?? embedded,
     listenDatabaseUrl: values.listenDatabaseUrl ?? values.databaseUrl,

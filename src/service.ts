@@ -90,7 +90,7 @@ export class Service {
       connectionLimits: new ConnectionLimits(config),
       replay: (topics, after, through) => replayer.page(topics, after, through),
       tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
-      sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0]?.secret ?? '', now),
+      sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0].secret, now),
       condition: () => this.condition,
       random,
       now,

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { ConfigError, parseConfig } from '../src/config.ts';
+import { ConfigError, parseConfig, parseKeylessConfig } from '../src/config.ts';
 
 const DATABASE_URL = 'postgres://app:hunter2@db.example.com/app';
 const JWT_SECRET = 'k'.repeat(32);
@@ -37,7 +37,7 @@ describe('configuration', () => {
   });
 
   it('makes a different key for each start', () => {
-    const [first, second] = [parseConfig({}), parseConfig({})].map((config) => config.jwtSecrets[0]?.secret);
+    const [first, second] = [parseConfig({}), parseConfig({})].map((config) => config.jwtSecrets[0].secret);
     expect(first).to.be.a('string').with.length.at.least(32);
     expect(first).not.to.equal(second);
   });
@@ -164,10 +164,15 @@ describe('configuration', () => {
     });
   });
 
+  it('of a command that signs nothing needs no key, but a database', () => {
+    expect(parseKeylessConfig({ DATABASE_URL }).databaseUrl).to.equal(DATABASE_URL);
+    expect(() => parseKeylessConfig({})).to.throw(ConfigError, 'DATABASE_URL: is not set');
+  });
+
   it('cannot be changed afterwards, however deep', () => {
     const config = parseConfig({ JWT_SECRET, CORS_ORIGINS: 'https://a.example' });
     expect(() => Object.assign(config, { port: 1 })).to.throw(TypeError);
     expect(() => Object.assign(config.corsOrigins, ['x'])).to.throw(TypeError);
-    expect(() => Object.assign(config.jwtSecrets[0] ?? {}, { secret: 'x' })).to.throw(TypeError);
+    expect(() => Object.assign(config.jwtSecrets[0], { secret: 'x' })).to.throw(TypeError);
   });
 });

@@ -2,7 +2,7 @@
 export class ConnectionLimits {
   readonly #maxTotal: number;
   readonly #maxPerActor: number;
-  readonly #byActor = new Map<string, number>();
+  readonly #byActor = new Map<string, { streams: number }>();
   #total = 0;
 
   constructor({
@@ -23,18 +23,18 @@ export class ConnectionLimits {
    * @returns what gives it back, which may be called more than once; undefined if there is none left
    */
   take(actor: string): (() => void) | undefined {
-    const theirs = this.#byActor.get(actor) ?? 0;
-    if (this.#total >= this.#maxTotal || theirs >= this.#maxPerActor) return undefined;
+    const theirs = this.#byActor.get(actor) ?? { streams: 0 };
+    if (this.#total >= this.#maxTotal || theirs.streams >= this.#maxPerActor) return undefined;
     this.#total += 1;
-    this.#byActor.set(actor, theirs + 1);
+    theirs.streams += 1;
+    this.#byActor.set(actor, theirs);
     let held = true;
     return () => {
       if (!held) return;
       held = false;
       this.#total -= 1;
-      const left = (this.#byActor.get(actor) ?? 1) - 1;
-      if (left === 0) this.#byActor.delete(actor);
-      else this.#byActor.set(actor, left);
+      theirs.streams -= 1;
+      if (theirs.streams === 0) this.#byActor.delete(actor);
     };
   }
 }

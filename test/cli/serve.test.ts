@@ -117,7 +117,7 @@ describe('settlewire as a process', function () {
     });
 
     it('help on request: on stdout, and 0', async () => {
-      for (const command of [['help'], ['serve', '--help']]) {
+      for (const command of [['help'], ['--help'], ['serve', '--help']]) {
         const { code, stderr, stdout } = await run({}, ...command);
         expect([code, stderr]).to.deep.equal([0, '']);
         expect(stdout).to.include('Usage: settlewire <command>');
@@ -133,6 +133,16 @@ describe('settlewire as a process', function () {
       expect(first.stdout).to.match(/^(applied \d{4}_(outbox|domain)_\w+\n){7,}$/);
       const second = await run({ DATABASE_URL: url, JWT_SECRET: '' }, 'migrate');
       expect([second.code, second.stdout]).to.deep.equal([0, 'nothing to apply\n']);
+    });
+
+    it("MIGRATE=outbox: only the outbox's own, for a database whose tables are somebody else's", async () => {
+      const { url } = await empty();
+      const environment = { DATABASE_URL: url, MIGRATE: 'outbox' };
+      const { code, stdout, stderr } = await run(environment, 'migrate');
+      expect([code, stderr]).to.deep.equal([0, '']);
+      expect(stdout).to.match(/^(applied \d{4}_outbox_\w+\n)+$/);
+      const again = await run({ ...environment, MIGRATE: 'off' });
+      expect(again.stderr, 'serve with all of them').to.match(/migrations are missing.*_domain_/);
     });
 
     it('MIGRATE=off with migrations missing: refuses, and says which', async () => {
