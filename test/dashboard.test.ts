@@ -49,6 +49,12 @@ describe('dashboard routes', () => {
     for (const name of new Set(wanted)) await request(app).get(`/assets/${name}`).expect(200);
   });
 
+  it('pass a range that a file does not have to the error handler', async () => {
+    const quiet = express().set('env', 'test').use(dashboardRoutes());
+    for (const path of ['/', '/assets/uPlot.esm.js'])
+      await request(quiet).get(path).set('Range', 'bytes=99999999-').expect(416);
+  });
+
   it('leave what they do not have to the routes after them', async () => {
     await request(app).get('/assets/nothing.js').expect(404);
     await request(app).get('/assets/../dashboard.ts').expect(404);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { count, type Move, pick, pickId, type Random, TX_HASH } from './move.ts';
 import { notify } from './notification-moves.ts';
-import { OTHERS, USER_IDS, YOU } from './people.ts';
+import { type DemoUser, OTHERS, USER_IDS, YOU } from './people.ts';
 
 const OPEN_ESCROWS = 9;
 const FINISHED_ESCROWS = 5;
@@ -43,8 +43,7 @@ export async function openEscrow(
   const people = [...OTHERS.slice(first), ...OTHERS.slice(0, first)].slice(0, 3);
   const place = Math.floor(random() * 3);
   if (yours) people[place] = YOU;
-  const [buyer, seller, arbitrator] = people;
-  if (!buyer || !seller || !arbitrator) return undefined;
+  const [buyer, seller, arbitrator] = people as [DemoUser, DemoUser, DemoUser];
   const milestones = 2 + Math.floor(random() * 3);
   const { rows } = await client.query<{ id: string }>(
     `insert into escrows (title, description, amount, asset_code, type, creator_id, expires_at)
@@ -170,7 +169,7 @@ async function resolveDispute(client: pg.ClientBase, random: Random): Promise<vo
     [USER_IDS],
   );
   if (!escrow) return;
-  const seller = pick([0, 25, 40, 50, 60, 100], random) ?? 50;
+  const seller = pick([0, 25, 40, 50, 60, 100], random);
   const outcome = seller === 100 ? 'released_to_seller' : seller === 0 ? 'refunded_to_buyer' : 'split';
   await client.query(
     `update disputes set status = 'resolved', outcome = $2, seller_percent = $3, buyer_percent = 100 - $3::numeric,

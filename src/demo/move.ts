@@ -15,9 +15,12 @@ export interface Move {
 /** A transaction hash of the usual form, made by the database. */
 export const TX_HASH = `('0x' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''))`;
 
-/** @returns one of the items, each as likely as the others; undefined if there is none */
-export function pick<T>(items: readonly T[], random: Random): T | undefined {
-  return items[Math.floor(random() * items.length)];
+/** @returns one of the items, each as likely as the others */
+export function pick<T>(items: readonly T[], random: Random): T {
+  const place = Math.floor(random() * items.length);
+  if (place >= items.length)
+    throw new RangeError('random() must give a number below 1, to pick from something');
+  return items[place] as T;
 }
 
 /** @returns the `id` of one of the rows that a query finds, each as likely as the others */
@@ -28,11 +31,11 @@ export async function pickId(
   values: unknown[],
 ): Promise<string | undefined> {
   const { rows } = await client.query<{ id: string }>(query, values);
-  return pick(rows, random)?.id;
+  return rows.length === 0 ? undefined : pick(rows, random).id;
 }
 
 /** @returns the single number that a `select count(*)::int as n …` gives */
 export async function count(client: pg.ClientBase, query: string, values: unknown[]): Promise<number> {
   const { rows } = await client.query<{ n: number }>(query, values);
-  return rows[0]?.n ?? 0;
+  return Number(rows[0]?.n);
 }

@@ -46,15 +46,15 @@ export const streamMoves: readonly Move[] = [
 
 /** @param yours whether you are the payer or the recipient, or two others deal with each other */
 export async function openStream(client: pg.ClientBase, random: Random, yours: boolean): Promise<void> {
-  const other = pick(OTHERS, random) ?? YOU;
+  const other = pick(OTHERS, random);
   const second = yours
     ? YOU
-    : (pick(
+    : pick(
         OTHERS.filter((it) => it !== other),
         random,
-      ) ?? YOU);
+      );
   const [payer, recipient] = random() < 0.5 ? [other, second] : [second, other];
-  const [rate, total] = pick(TERMS, random) ?? ['0.001', '100'];
+  const [rate, total] = pick(TERMS, random);
   await client.query(
     `insert into streams (payer, recipient, status, rate_per_second, total_amount, label, off_chain_memo, chain_id)
      values ($1, $2, 'draft', $3, $4, 'Demo stream', 'Made up for the demo', 'eip155:137')`,

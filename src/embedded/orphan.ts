@@ -34,6 +34,7 @@ function servesCluster(pid: number, clusterDir: string): boolean {
   if (!/postgres/.test(processCommand(pid))) return false;
   try {
     return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(clusterDir);
+    /* c8 ignore next 4 -- only where there is no /proc */
   } catch {
     // No /proc: the command line names the directory.
     return processCommand(pid).includes(clusterDir);

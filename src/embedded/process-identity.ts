@@ -13,6 +13,7 @@ export function processStartTime(pid: number): string | null {
     const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     if (state === 'Z') return null;
     return fields[18] ?? '';
+    /* c8 ignore next 3 -- only where there is no /proc */
   } catch {
     return output('ps', ['-o', 'lstart=', '-p', String(pid)]);
   }
