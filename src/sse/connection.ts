@@ -76,7 +76,6 @@ export class Connection implements Sink {
   }
 
   #close(): void {
-    if (this.#closed) return;
     this.#closed = true;
     this.#options.onClose(this.#stalled);
   }

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import jwt from 'jsonwebtoken';
+import { rawHttp } from '../support/raw-http.ts';
 import type { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
 import { JWT_SECRET, mintToken } from '../support/tokens.ts';
@@ -183,5 +184,11 @@ describe('the session cookie', () => {
       other,
     );
     expect(client.status).to.equal(401);
+  });
+
+  it('is for https alone when the request does not say which host it is for', async () => {
+    const answer = await rawHttp(stage.service.url, 'DELETE /v1/session HTTP/1.0\r\n\r\n');
+    expect(answer).to.match(/^HTTP\/1\.1 204 /);
+    expect(answer).to.match(/\r\nset-cookie: [^\r]*; Secure/i);
   });
 });

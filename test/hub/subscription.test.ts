@@ -68,4 +68,20 @@ describe('a subscription', () => {
       expect(subscription.apply(revoked(9, 'wallet:mine'))).to.equal('end-session');
     }
   });
+
+  it('ends when the last topic asked for by name is revoked, delivering that event only if it was asked for too', () => {
+    const revoked = frame(8, { on: 'user:me', change: 'revoked', topic: 'escrow:1' });
+    const named = (known: number[]) =>
+      new Subscription({ mode: 'named', topics: ['escrow:1'], named: ['escrow:1'], own: OWN, known });
+    expect(named([]).apply(revoked)).to.equal('skip-and-end');
+    expect(named([8]).apply(revoked), 'known before the stream began').to.equal('skip');
+    const both = new Subscription({
+      mode: 'named',
+      topics: ['user:me', 'escrow:1'],
+      named: ['user:me', 'escrow:1'],
+      own: OWN,
+      known: [],
+    });
+    expect(both.apply(revoked), 'the own topic remains').to.equal('deliver');
+  });
 });
