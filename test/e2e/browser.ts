@@ -26,6 +26,11 @@ function isGoneTopic(message: ConsoleMessage): boolean {
   return message.text().includes('403') && message.location().url.includes('/v1/snapshot?topic=');
 }
 
+/** The page asked for a snapshot of a service that listens already and has not caught up yet: it asks again. */
+function isStartingService(message: ConsoleMessage): boolean {
+  return message.text().includes('503') && message.location().url.includes('/v1/snapshot');
+}
+
 export interface WatchedPage {
   readonly page: Page;
   readonly context: BrowserContext;
@@ -39,7 +44,7 @@ export async function openPage(browser: Browser): Promise<WatchedPage> {
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on('console', (message: ConsoleMessage) => {
-    const expected = NETWORK.test(message.text()) || isGoneTopic(message);
+    const expected = NETWORK.test(message.text()) || isGoneTopic(message) || isStartingService(message);
     if (['error', 'warning'].includes(message.type()) && !expected) complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
