@@ -25,7 +25,15 @@ export class SessionCookie {
   /** `Set-Cookie` for a session that lasts as long as the credential it came from. */
   issue(claims: Claims, { secure }: { secure: boolean }): string {
     const value = jwt.sign(
-      { sub: claims.subject, walletAddress: claims.walletAddress, role: claims.role, exp: claims.expiresAt },
+      {
+        sub: claims.subject,
+        walletAddress: claims.walletAddress,
+        role: claims.role,
+        // Names of our own: `iat` would be set to now where the credential has none, and outlive its revocation.
+        tokenId: claims.tokenId,
+        issuedAt: claims.issuedAt,
+        exp: claims.expiresAt,
+      },
       this.#key,
       { algorithm: 'HS256', audience: PURPOSE, noTimestamp: true },
     );
@@ -46,10 +54,11 @@ export class SessionCookie {
   read(header: string | undefined): Claims | undefined {
     const value = parseCookie(header ?? '')[COOKIE_NAME];
     if (value === undefined || value === '') return undefined;
-    return toClaims(
-      verify(value, this.#key, { audience: PURPOSE, clockTimestamp: Math.floor(this.#now() / 1000) }),
-      this.#now,
-    );
+    const { tokenId, issuedAt, ...claims } = verify(value, this.#key, {
+      audience: PURPOSE,
+      clockTimestamp: Math.floor(this.#now() / 1000),
+    });
+    return toClaims({ ...claims, jti: tokenId, iat: issuedAt }, this.#now);
   }
 }
 

@@ -8,6 +8,10 @@ export interface Claims {
   readonly subject: string;
   readonly walletAddress: string | null;
   readonly role: string | null;
+  /** Its `jti`, by which it can be revoked; null if it has none. */
+  readonly tokenId: string | null;
+  /** Its `iat` in seconds since 1970, by which all earlier ones of its subject can be revoked; null if it does not say. */
+  readonly issuedAt: number | null;
   /** Seconds since 1970; the credential is worth nothing from then on. */
   readonly expiresAt: number;
 }
@@ -33,6 +37,8 @@ export interface TokenRules {
 
 /** Clocks of different machines differ; allowed for `nbf` and `iat`, never for `exp`. */
 const TOLERANCE_SECONDS = 5;
+/** Longest `jti`, in characters. */
+const LONGEST_TOKEN_ID = 256;
 /** The last second of JavaScript's dates. */
 const LAST_SECOND = 8.64e12;
 
@@ -98,7 +104,7 @@ export function verify(token: string, secret: string | Buffer, options: jwt.Veri
  * @throws CredentialError
  */
 export function toClaims(claims: jwt.JwtPayload, now: () => number): Claims {
-  const { sub, exp, iat, walletAddress, role } = claims;
+  const { sub, exp, iat, jti, walletAddress, role } = claims;
   if (typeof sub !== 'string' || !isKey(sub))
     throw new CredentialError('unauthenticated', "the token's sub is neither a user id nor a wallet address");
   if (typeof exp !== 'number' || exp > LAST_SECOND)
@@ -111,6 +117,19 @@ export function toClaims(claims: jwt.JwtPayload, now: () => number): Claims {
     subject: sub,
     walletAddress: typeof walletAddress === 'string' && isKey(walletAddress) ? walletAddress : null,
     role: typeof role === 'string' ? role : null,
+    tokenId: tokenIdOf(jti),
+    issuedAt: typeof iat === 'number' ? iat : null,
     expiresAt: exp,
   };
+}
+
+/** A `jti` that nobody could name in a revocation would make its token one that cannot be revoked, so it is refused. */
+function tokenIdOf(jti: unknown): string | null {
+  if (jti === undefined || jti === null) return null;
+  if (typeof jti === 'string' && jti !== '' && jti.length <= LONGEST_TOKEN_ID && !/\p{C}/u.test(jti))
+    return jti;
+  throw new CredentialError(
+    'unauthenticated',
+    `the token's jti is not a text of 1 to ${LONGEST_TOKEN_ID} characters`,
+  );
 }

@@ -1,10 +1,24 @@
 import { expect } from 'chai';
 import jwt from 'jsonwebtoken';
+import { SessionCookie } from '../../src/access/session-cookie.ts';
 import { rawHttp } from '../support/raw-http.ts';
 import type { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
 import { JWT_SECRET, mintToken } from '../support/tokens.ts';
 import { makePerson, type Person } from '../support/world.ts';
+
+describe('a session cookie', () => {
+  it('says by what the credential that it came from can be revoked', () => {
+    const cookie = new SessionCookie('a secret of this test alone, long enough for it', () => 1000);
+    for (const [tokenId, issuedAt] of [
+      ['one', 0],
+      [null, null],
+    ] as const) {
+      const claims = { subject: 'me', walletAddress: null, role: null, expiresAt: 60, tokenId, issuedAt };
+      expect(cookie.read(cookie.issue(claims, { secure: true }))).to.deep.equal(claims);
+    }
+  });
+});
 
 describe('the session cookie', () => {
   let stage: Stage;

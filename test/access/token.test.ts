@@ -46,7 +46,14 @@ function outcome(token: string, changes: Partial<TokenRules> = {}): string {
 
 describe('an access token', () => {
   it('says who, in which role, with which wallet, and until when', () => {
-    const expected: Claims = { subject: USER, walletAddress: '0xabc', role: 'ADMIN', expiresAt: NOW + 60 };
+    const expected: Claims = {
+      subject: USER,
+      walletAddress: '0xabc',
+      role: 'ADMIN',
+      tokenId: null,
+      issuedAt: NOW,
+      expiresAt: NOW + 60,
+    };
     expect(verifyAccessToken(sign({ walletAddress: '0xabc', role: 'ADMIN' }), rules())).to.deep.equal(
       expected,
     );
@@ -56,6 +63,21 @@ describe('an access token', () => {
         walletAddress: null,
         role: null,
       });
+  });
+
+  it('says by what it can be revoked', () => {
+    const payload = { sub: USER, exp: NOW + 60 };
+    const of = (more: object) => {
+      const { tokenId, issuedAt } = verifyAccessToken(
+        forge({ alg: 'HS256' }, { ...payload, ...more }),
+        rules(),
+      );
+      return [tokenId, issuedAt];
+    };
+    expect(of({})).to.deep.equal([null, null]);
+    expect(of({ jti: 'ä token/1', iat: NOW - 0.5 })).to.deep.equal(['ä token/1', NOW - 0.5]);
+    expect(of({ jti: null, iat: 'yesterday' })).to.deep.equal([null, null]);
+    expect(of({ jti: 'x'.repeat(256), iat: 0 })).to.deep.equal(['x'.repeat(256), 0]);
   });
 
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -102,6 +124,16 @@ describe('an access token', () => {
     ['with a sub that is neither', sign({ sub: 'me@example.com' }), 'unauthenticated'],
     ['with a NUL in its sub', sign({ sub: 'a\0b' }), 'unauthenticated'],
     ['with a NUL in its wallet', sign({ walletAddress: 'a\0b' }), 'ok'],
+    ['with a jti', sign({ jti: 'one' }), 'ok'],
+    ['with an empty jti', sign({ jti: '' }), 'unauthenticated'],
+    ['with a jti that is too long', sign({ jti: 'x'.repeat(257) }), 'unauthenticated'],
+    ['with a NUL in its jti', sign({ jti: 'a\0b' }), 'unauthenticated'],
+    [
+      'with half a character as its jti',
+      forge({ alg: 'HS256' }, `{"sub":"${USER}","exp":${NOW + 60},"jti":"\\ud800"}`),
+      'unauthenticated',
+    ],
+    ['with a number as its jti', forge({ alg: 'HS256' }, { ...claims, jti: 5 }), 'unauthenticated'],
     ['whose payload is text', forge({ alg: 'HS256' }, '"text"'), 'unauthenticated'],
     ['whose payload is an array', forge({ alg: 'HS256' }, []), 'unauthenticated'],
     ['whose payload is null', forge({ alg: 'HS256' }, 'null'), 'unauthenticated'],
