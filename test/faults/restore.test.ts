@@ -244,6 +244,8 @@ describe('a database that has lost events which clients have', function () {
       'update outbox_meta set epoch = gen_random_uuid() returning epoch',
     );
     await untilEpochIsNot(server, other);
+    // The database shows the new epoch a moment before the instance follows it and sends everybody away.
+    await connection.untilEnded();
     await untilReady(service);
     await expectReset(server, service, client, 'epoch');
   });
