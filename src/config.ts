@@ -54,6 +54,8 @@ const settings = z.object({
   corsOrigins: origins,
   trustProxy,
   retentionHours: whole(1, 87_600, 168, 'hours'),
+  /** Set by convention on production machines; only settlewire token looks at it. */
+  nodeEnv: textOrNull,
   logLevel: choice(LOG_LEVELS, 'info'),
   demo: flag,
   migrate: choice(['all', 'outbox', 'off'], 'all'),

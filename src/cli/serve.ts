@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import jwt from 'jsonwebtoken';
 import { destination, type Logger, pino } from 'pino';
+import { mintAccessToken } from '../access/mint.ts';
 import { type Config, parseConfig } from '../config.ts';
 import { createPool } from '../database.ts';
 import { type Market, startMarket } from '../demo/market.ts';
@@ -10,14 +10,41 @@ import { type DemoUser, seedDemo } from '../demo/seed.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/embedded-postgres.ts';
 import { migrate } from '../migrate.ts';
 import { Service } from '../service.ts';
+import { type Command, EXIT, readArguments } from './command.ts';
 
 /** The demo's link and curl line are good for so long. */
 const DEMO_TOKEN_SECONDS = 12 * 3600;
 /** A terminal's Ctrl-C arrives twice below npm, once from each; only a later one means "at once". */
 const SAME_SIGNAL_MS = 1000;
 
-/** `settlewire serve`: runs until SIGTERM or SIGINT, then drains and stops. */
-export async function serveCommand(): Promise<void> {
+export const serveCommand: Command = {
+  name: 'serve',
+  summary: 'Run the service. Without DATABASE_URL: with a Postgres of its own, demo data and a dashboard.',
+  help: `settlewire serve: runs the service until SIGTERM or SIGINT, then drains and stops. A second signal stops it at once.
+
+Usage: settlewire serve
+
+Without DATABASE_URL it starts a Postgres of its own (data in DATA_DIR, .data), makes a key, applies migrations, loads demo data and
+lets a small market move it, and prints a dashboard link and a curl line that work.
+
+  DATABASE_URL   postgres://user:password@host:5432/database; pending migrations are applied at start, unless MIGRATE is off
+  JWT_SECRET     the secret that signs your access tokens (HS256), 32 bytes or more
+  HOST, PORT     where clients connect (0.0.0.0, or 127.0.0.1 without DATABASE_URL; 8080)
+  ADMIN_PORT     metrics (9090), on 127.0.0.1
+
+All settings are environment variables: docs/configuration.md has them all. Logs are JSON lines on standard error.
+
+Exit codes: 0 stopped as asked; 1 could not start, or was stopped at once; 2 the command line is wrong.
+`,
+  run: async (args) => {
+    readArguments('serve', { args: [...args], options: {} });
+    await serve();
+    return EXIT.done;
+  },
+};
+
+/** Runs until SIGTERM or SIGINT, then drains and stops. */
+async function serve(): Promise<void> {
   const config = parseConfig(undefined, keptSecret);
   const log = pino({ level: config.logLevel, base: null }, destination(2));
   const running: Running = {};
@@ -97,18 +124,10 @@ settlewire is ready, with demo data. Stop it with Ctrl-C; the data stays.
 `;
 }
 
-function demoToken(
-  { jwtSecrets, jwtIssuer, jwtAudience }: Config,
-  { userId, walletAddress }: DemoUser,
-): string {
-  const [key] = jwtSecrets;
-  return jwt.sign({ sub: userId, walletAddress, role: 'USER', type: 'access' }, key.secret, {
-    algorithm: 'HS256',
-    expiresIn: DEMO_TOKEN_SECONDS,
-    ...(key.kid === null ? {} : { keyid: key.kid }),
-    ...(jwtIssuer === null ? {} : { issuer: jwtIssuer }),
-    ...(jwtAudience === null ? {} : { audience: jwtAudience }),
-  });
+function demoToken(config: Config, { userId, walletAddress }: DemoUser): string {
+  const token = mintAccessToken({ sub: userId, walletAddress, role: 'USER' }, DEMO_TOKEN_SECONDS, config);
+  if (token === undefined) throw new Error('the demo has no key to sign its link with');
+  return token;
 }
 
 /** A random secret that is made once per data directory, so that sessions outlive a restart. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import jwt from 'jsonwebtoken';
+import { mintAccessToken } from '../access/mint.ts';
 import { isUuid, normalWallet } from '../access/topics.ts';
 import { type Config, parseConfig, parseKeylessConfig } from '../config.ts';
 import { createPool } from '../database.ts';
@@ -8,8 +8,9 @@ import { VerifyError } from '../verify/follower.ts';
 import type { Reader } from '../verify/following.ts';
 import type { Report } from '../verify/report.ts';
 import { verify } from '../verify/verification.ts';
+import { type Command, EXIT, instanceUrl, readArguments, wholeNumber } from './command.ts';
 
-export const VERIFY_HELP = `settlewire verify: shows that your instances deliver every event once and in order.
+const HELP = `settlewire verify: shows that your instances deliver every event once and in order.
 
 It writes marked events into the outbox of DATABASE_URL for a few seconds, from several connections at once, with pauses and
 rollbacks; listens to them on every instance, with subscribers that drop and come back at random moments; and compares what
@@ -30,9 +31,10 @@ Usage: settlewire verify [options]
 DATABASE_URL needs a role that may publish and read events: the owner of the outbox, as for serve. The events stay in the
 outbox until retention drops them. In 10 seconds it writes some thousands; some of its transactions hold back
 other events for up to 8 ms, which is what makes the check sharp.
+
+Exit codes: 0 exact; 1 not exact, or it could not be checked; 2 the command line is wrong.
 `;
 
-const WHOLE = /^\d{1,6}$/;
 /** Tokens outlive the run by so much. */
 const SPARE_SECONDS = 300;
 
@@ -46,17 +48,19 @@ interface Options {
   readonly json: boolean;
 }
 
-/** `settlewire verify`: prints a report; the exit code is 0 only if it is exact. */
-export async function verifyCommand(args: readonly string[]): Promise<void> {
-  const exact = await runVerify(args, undefined, (text) => process.stdout.write(text));
-  if (!exact) process.exitCode = 1;
-}
+export const verifyCommand: Command = {
+  name: 'verify',
+  summary: 'Show that running instances deliver every event, once and in order.',
+  help: HELP,
+  run: async (args) =>
+    (await runVerify(args, undefined, (text) => process.stdout.write(text))) ? EXIT.done : EXIT.failed,
+};
 
 /**
  * @param args what follows the command's name
  * @param environment undefined: the process's own
  * @returns whether everything came, once and in order
- * @throws VerifyError or ConfigError, of one line, if it cannot be checked
+ * @throws UsageError, VerifyError or ConfigError, of one line, if it cannot be checked
  */
 export async function runVerify(
   args: readonly string[],
@@ -83,47 +87,35 @@ export async function runVerify(
   }
 }
 
-/** @throws VerifyError of one line that names the option */
+/** @throws UsageError of one line that names the option */
 function parseOptions(args: readonly string[]): Options {
   const text = { type: 'string' } as const;
-  let values: Record<string, string | boolean | string[] | undefined>;
-  try {
-    ({ values } = parseArgs({
-      args: [...args],
-      options: {
-        url: { type: 'string', multiple: true },
-        writers: text,
-        seconds: text,
-        subscribers: text,
-        'rollback-percent': text,
-        token: text,
-        json: { type: 'boolean' },
-      },
-    }));
-  } catch (error) {
-    throw new VerifyError(`${(error as Error).message.split('\n')[0]} See settlewire verify --help.`);
-  }
-  const whole = (name: string, fallback: number, least: number, most: number): number => {
-    const given = values[name];
-    if (given === undefined) return fallback;
-    const number = WHOLE.test(String(given)) ? Number(given) : Number.NaN;
-    if (number >= least && number <= most) return number;
-    throw new VerifyError(
-      `--${name}: ${JSON.stringify(given)} is not a whole number from ${least} to ${most}`,
-    );
-  };
-  const urls = ((values['url'] as string[] | undefined) ?? []).map((url) => {
-    if (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)) return url.replace(/\/+$/, '');
-    throw new VerifyError(`--url: ${JSON.stringify(url)} is not a URL such as http://127.0.0.1:8080`);
+  const { values } = readArguments('verify', {
+    args: [...args],
+    options: {
+      url: { type: 'string', multiple: true },
+      writers: text,
+      seconds: text,
+      subscribers: text,
+      'rollback-percent': text,
+      token: text,
+      json: { type: 'boolean' },
+    },
   });
+  const whole = (
+    name: 'writers' | 'seconds' | 'subscribers' | 'rollback-percent',
+    fallback: number,
+    least: number,
+    most: number,
+  ): number => wholeNumber(`--${name}`, values[name], { fallback, least, most });
   return {
-    urls,
+    urls: (values.url ?? []).map((url) => instanceUrl('--url', url)),
     writers: whole('writers', 8, 1, 200),
     seconds: whole('seconds', 10, 1, 86_400),
     subscribers: whole('subscribers', 8, 1, 1000),
     rollbackPercent: whole('rollback-percent', 5, 0, 99),
-    token: values['token'] as string | undefined,
-    json: values['json'] === true,
+    token: values.token,
+    json: values.json === true,
   };
 }
 
@@ -146,16 +138,10 @@ function ownTopic(token: string): string {
   return isUuid(subject) ? `user:${subject.toLowerCase()}` : `wallet:${normalWallet(subject)}`;
 }
 
-function mint(sub: string, expiresIn: number, { jwtSecrets, jwtIssuer, jwtAudience }: Config): string {
-  const [key] = jwtSecrets;
-  if (key === undefined) throw new VerifyError('JWT_SECRET: is not set; set it, or pass --token');
-  return jwt.sign({ sub, type: 'access' }, key.secret, {
-    algorithm: 'HS256',
-    expiresIn,
-    ...(key.kid === null ? {} : { keyid: key.kid }),
-    ...(jwtIssuer === null ? {} : { issuer: jwtIssuer }),
-    ...(jwtAudience === null ? {} : { audience: jwtAudience }),
-  });
+function mint(sub: string, expiresIn: number, config: Config): string {
+  const token = mintAccessToken({ sub }, expiresIn, config);
+  if (token === undefined) throw new VerifyError('JWT_SECRET: is not set; set it, or pass --token');
+  return token;
 }
 
 function describe(report: Report, { writers, seconds }: Options): string {

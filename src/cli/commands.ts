@@ -1,0 +1,8 @@
+import type { Command } from './command.ts';
+import { migrateCommand } from './migrate.ts';
+import { serveCommand } from './serve.ts';
+import { tokenCommand } from './token.ts';
+import { verifyCommand } from './verify.ts';
+
+/** All commands, as `settlewire --help` lists them. */
+export const COMMANDS: readonly Command[] = [serveCommand, migrateCommand, tokenCommand, verifyCommand];
