@@ -11,6 +11,7 @@ import { createPool } from './database.ts';
 import { createApp } from './http/app.ts';
 import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
+import { RateLimits } from './http/rate-limits.ts';
 import { Hub } from './hub/hub.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Replayer } from './outbox/replayer.ts';
@@ -81,6 +82,12 @@ export class Service {
       pageBytes: Math.floor(config.subscriberBufferBytes / 2),
     });
     const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pool: this.#pool });
+    const rateLimits = new RateLimits(
+      config,
+      () => performance.now(),
+      (limit) => metrics.rateLimited(limit),
+    );
+    metrics.watchRateLimits(rateLimits);
     const context: Context = {
       config,
       log,
@@ -88,6 +95,7 @@ export class Service {
       hub: this.hub,
       pool: this.#pool,
       connectionLimits: new ConnectionLimits(config),
+      rateLimits,
       replay: (topics, after, through) => replayer.page(topics, after, through),
       tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
       sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0].secret, now),

@@ -1,5 +1,6 @@
 import type { Pool } from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { RATE_LIMITS, type RateLimitName, type RateLimits } from '../http/rate-limits.ts';
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
 import type { Hub } from '../hub/hub.ts';
 import type { Replayer } from '../outbox/replayer.ts';
@@ -12,6 +13,7 @@ export class Metrics {
   readonly #disconnects: Counter<'reason'>;
   readonly #resets: Counter<'reason'>;
   readonly #refusals: Counter<'reason'>;
+  readonly #rateLimited: Counter<'limit'>;
 
   constructor({ hub, relay, replayer, pool }: { hub: Hub; relay: Relay; replayer: Replayer; pool: Pool }) {
     const registers = [this.#registry];
@@ -34,6 +36,12 @@ export class Metrics {
       name: 'settlewire_refusals_total',
       help: 'Connects refused for the moment, by reason.',
       labelNames: ['reason'],
+    });
+    this.#rateLimited = new Counter({
+      registers,
+      name: 'settlewire_rate_limited_total',
+      help: 'Requests beyond a rate limit, by limit.',
+      labelNames: ['limit'],
     });
     const read = (name: string, help: string, value: () => number): void => {
       new Gauge({
@@ -96,6 +104,31 @@ export class Metrics {
 
   refused(reason: DisconnectReason): void {
     this.#refusals.inc({ reason });
+  }
+
+  rateLimited(limit: RateLimitName): void {
+    this.#rateLimited.inc({ limit });
+  }
+
+  /** Also tells how many keys the rate limits count, and how many they have forgotten too early. */
+  watchRateLimits(rateLimits: RateLimits): void {
+    const watch = (name: string, help: string, value: (limit: RateLimitName) => number): void => {
+      new Gauge({
+        registers: [this.#registry],
+        name,
+        help,
+        labelNames: ['limit'],
+        collect() {
+          for (const limit of RATE_LIMITS) this.set({ limit }, value(limit));
+        },
+      });
+    };
+    watch('settlewire_rate_limit_entries', 'Addresses or actors that a rate limit counts.', (limit) =>
+      rateLimits.entries(limit),
+    );
+    watch('settlewire_rate_limit_evictions', 'Addresses or actors forgotten for want of room.', (limit) =>
+      rateLimits.evictions(limit),
+    );
   }
 
   /** All metrics in the Prometheus text format. */

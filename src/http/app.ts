@@ -6,6 +6,7 @@ import { authenticate } from './authenticate.ts';
 import type { Context } from './context.ts';
 import { errorHandler, notFound, only } from './errors.ts';
 import { eventsRoute, topicEventsRoute } from './events.ts';
+import { refusalHandler } from './refusal.ts';
 import { closeSessionRoute, openSessionRoute } from './session.ts';
 import { snapshotRoute } from './snapshot.ts';
 
@@ -58,6 +59,7 @@ export function createApp(context: Context): Express {
 
   app.use(dashboardRoutes());
   app.use(notFound);
+  app.use(refusalHandler(context));
   app.use(errorHandler(log));
   return app;
 }

@@ -8,6 +8,7 @@ import type { Hub } from '../hub/hub.ts';
 import type { Replay } from '../hub/subscriber.ts';
 
 import type { ConnectionLimits } from './connection-limits.ts';
+import type { RateLimits } from './rate-limits.ts';
 
 /** What the service can do for a client at the moment. */
 export type Condition = 'ready' | 'unavailable' | 'draining';
@@ -22,6 +23,7 @@ export interface Context {
   readonly pool: Pool;
   readonly replay: Replay;
   readonly connectionLimits: ConnectionLimits;
+  readonly rateLimits: RateLimits;
   readonly tokenRules: TokenRules;
   readonly sessionCookie: SessionCookie;
   readonly condition: () => Condition;

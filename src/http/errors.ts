@@ -10,6 +10,7 @@ const PROBLEMS = {
   invalid_topic: [400, 'A topic is stream:{uuid}, escrow:{uuid}, user:{uuid} or wallet:{address}.'],
   too_many_topics: [400, 'Too many topics at a time.'],
   too_many_connections: [429, 'Too many streams are open; close one, or try again later.'],
+  rate_limited: [429, 'Too many requests; try again later.'],
   invalid_cursor: [
     400,
     'A cursor is the id of an event: a whole number without sign or leading zeros, given once.',

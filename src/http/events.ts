@@ -6,11 +6,13 @@ import type { DisconnectReason } from '../hub/disconnect-reason.ts';
 import { Subscriber } from '../hub/subscriber.ts';
 import { Subscription } from '../hub/subscription.ts';
 import { Connection, streamHeaders } from '../sse/connection.ts';
-import { disconnectFrame, resetFrame, sessionFrame } from '../sse/frame.ts';
+import { resetFrame, sessionFrame } from '../sse/frame.ts';
+import { acceptsStream } from './accept.ts';
 import { authenticate } from './authenticate.ts';
 import { type Context, jitteredRetryMs } from './context.ts';
 import { requestedCursor, type Start, startCursor } from './cursor.ts';
-import { Problem, sendProblem } from './errors.ts';
+import { Problem } from './errors.ts';
+import { Refusal } from './refusal.ts';
 import { namedTopics } from './topics.ts';
 
 /** Most topics that `session` lists. */
@@ -33,12 +35,13 @@ async function open(
   response: Response,
   topics: () => string[] | undefined,
 ): Promise<void> {
-  if (request.accepts('text/event-stream') === false) throw new Problem('not_acceptable');
+  if (!acceptsStream(request)) throw new Problem('not_acceptable');
   const claims = authenticate(request, context);
   const named = topics();
   const requested = requestedCursor(request);
   const before = context.condition();
-  if (before !== 'ready') return refuse(context, request, response, before);
+  if (before !== 'ready') throw new Refusal(before);
+  await context.rateLimits.byActor('connects', request, response, claims);
 
   let start: Start;
   let membership: Membership;
@@ -48,20 +51,20 @@ async function open(
     membership = await lookUpMembership(context.pool, claims, start.cursor);
   } catch (error) {
     context.log.warn({ err: error }, 'subscribe: the database did not answer');
-    return refuse(context, request, response, 'unavailable');
+    throw new Refusal('unavailable');
   }
   if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
   const now = context.condition();
-  if (now !== 'ready') return refuse(context, request, response, now);
+  if (now !== 'ready') throw new Refusal(now);
   if (response.destroyed) return;
   // Asked for behind another answer on one connection, a stream could neither begin nor notice when the connection goes.
-  if (response.socket === null) return refuse(context, request, response, 'too_many_connections');
+  if (response.socket === null) throw new Refusal('too_many_connections');
   if (request.method === 'HEAD') {
     response.writeHead(200, streamHeaders(start.cursor)).end();
     return;
   }
   const release = context.connectionLimits.take(membership.own[0] ?? '');
-  if (release === undefined) return refuse(context, request, response, 'too_many_connections');
+  if (release === undefined) throw new Refusal('too_many_connections');
   response.once('close', release);
   response.writeHead(200, streamHeaders(start.cursor));
   subscribe(context, response, { claims, start, membership, named });
@@ -139,30 +142,4 @@ function deadline(
   const ageMs = config.maxConnectionAgeSeconds * 1000 * (0.9 + 0.2 * random());
   const reason: DisconnectReason = credentialMs <= ageMs ? 'token_expired' : 'max_age';
   return setTimeout(() => subscriber.end(reason), Math.min(credentialMs, ageMs));
-}
-
-/**
- * A temporary refusal. An `EventSource` never comes back from a 503, so whoever asks for a stream gets one that ends at once
- * and says when to come again.
- */
-function refuse(
-  context: Context,
-  request: Request,
-  response: Response,
-  reason: 'draining' | 'unavailable' | 'too_many_connections',
-): void {
-  const retryMs = jitteredRetryMs(context);
-  context.metrics.refused(reason);
-  if (wantsStream(request)) {
-    response.writeHead(200, { ...streamHeaders(), Connection: 'close' });
-    response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs));
-  } else {
-    const code = reason === 'too_many_connections' ? reason : 'unavailable';
-    sendProblem(response, new Problem(code), Math.ceil(retryMs / 1000));
-  }
-}
-
-/** Whether it names the type itself, parameters or not; a client that takes anything is not an `EventSource`. */
-function wantsStream({ headers }: Request): boolean {
-  return headers.accept?.toLowerCase().includes('text/event-stream') === true;
 }

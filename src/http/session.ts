@@ -10,6 +10,7 @@ export function openSessionRoute(context: Context): RequestHandler {
   return async (request, response) => {
     const claims = authenticateBearer(request, context);
     if (claims === undefined) throw new CredentialError('unauthenticated', 'no bearer token');
+    await context.rateLimits.byActor('sessions', request, response, claims);
     const membership = await lookUpMembership(context.pool, claims, context.hub.cursor);
     if (!maySee(membership, [])) throw new Problem('forbidden');
     const { userId, walletAddress, role } = membership.actor;

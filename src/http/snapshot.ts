@@ -5,6 +5,7 @@ import { readSnapshot } from '../snapshot/snapshot.ts';
 import { authenticate } from './authenticate.ts';
 import type { Context } from './context.ts';
 import { Problem } from './errors.ts';
+import { Refusal } from './refusal.ts';
 import { namedTopics } from './topics.ts';
 
 /**
@@ -16,7 +17,9 @@ export function snapshotRoute(context: Context): RequestHandler {
   return async (request, response) => {
     const named = namedTopics(request, context.config);
     const claims = authenticate(request, context);
-    if (context.condition() !== 'ready') throw new Problem('unavailable');
+    const condition = context.condition();
+    if (condition !== 'ready') throw new Refusal(condition);
+    await context.rateLimits.byActor('snapshots', request, response, claims);
     // Cursor, then membership, then state: what changes in between is in the stream after the cursor. It may be in the state
     // as well; the other way round it could be in neither.
     const {

@@ -7,7 +7,8 @@ export type DisconnectReason =
   | 'slow_consumer'
   | 'max_age'
   | 'unavailable'
-  | 'too_many_connections';
+  | 'too_many_connections'
+  | 'rate_limited';
 
 /** Why exact replay is impossible; sent as `event: reset`. */
 export type ResetReason = 'expired' | 'ahead' | 'epoch' | 'invalid';

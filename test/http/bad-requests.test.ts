@@ -74,6 +74,9 @@ describe('a request that cannot be served', () => {
       'application/json',
       'text/html',
       'text/event-stream;q=0',
+      'text/event-stream; charset=utf-8; Q=0.000',
+      '*/*, text/event-stream;q=0',
+      'text/*;q=0, */*',
       'text/*;q=0, application/json',
       'nonsense',
     ].map((Accept) => ({

@@ -52,7 +52,18 @@ describe('a stream for an unusual client', () => {
   });
 
   it('that takes any type, or several, is a stream', async () => {
-    for (const Accept of ['*/*', 'text/*', 'text/html, */*;q=0.1', 'TEXT/EVENT-STREAM', '']) {
+    for (const Accept of [
+      '*/*',
+      'text/*',
+      'text/html, */*;q=0.1',
+      'TEXT/EVENT-STREAM',
+      '',
+      ' ',
+      'text/event-stream; charset=utf-8',
+      'text/event-stream;charset="UTF-8";q=0.5',
+      'text/event-stream;q=2',
+      'text/event-stream;q=0, text/event-stream',
+    ]) {
       const client = await stage.connect('/v1/events', payer.token, { Accept });
       expect(client.status, Accept).to.equal(200);
       client.close();

@@ -5,7 +5,7 @@ import { JWT_SECRET } from './tokens.ts';
 
 /**
  * A service on a database that exists, on free ports, ready; logs nothing. `environment` as in the configuration reference;
- * heartbeats and reconnection times are short unless it says otherwise.
+ * heartbeats and reconnection times are short, and nobody comes too often, unless it says otherwise.
  */
 export async function startService(
   databaseUrl: string,
@@ -32,6 +32,10 @@ export function makeService(
     DRAIN_SECONDS: '0',
     HEARTBEAT_SECONDS: '0.2',
     RETRY_MS: '50',
+    AUTH_FAILURES_PER_MINUTE: '1000000',
+    CONNECT_RATE_PER_MINUTE: '1000000',
+    SESSION_RATE_PER_MINUTE: '1000000',
+    SNAPSHOT_RATE_PER_MINUTE: '1000000',
     ...environment,
   });
   return new Service({ config, databaseUrl, log: pino({ level: 'silent' }), ...options });

@@ -31,6 +31,7 @@ const REASONS = {
   max_age: 'routine reconnect',
   unavailable: 'the service is not ready',
   too_many_connections: 'too many connections',
+  rate_limited: 'connecting too often',
 };
 
 export function tone(status) {
