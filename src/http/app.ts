@@ -45,8 +45,8 @@ export function createApp(context: Context): Express {
   app.route('/v1/snapshot').get(snapshotRoute(context)).all(only('GET', 'HEAD'));
   app
     .route('/v1/cursor')
-    .get((request, response) => {
-      authenticate(request, context);
+    .get(async (request, response) => {
+      await authenticate(request, context);
       response.setHeader('Cache-Control', 'no-store');
       response.json({ cursor: hub.cursor, oldest: hub.history.oldest, epoch: hub.history.epoch });
     })

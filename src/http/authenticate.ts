@@ -7,11 +7,12 @@ import type { Context } from './context.ts';
  * cookie: what the client said on purpose counts.
  * @throws CredentialError
  */
-export function authenticate(
+export async function authenticate(
   request: Request,
   context: Pick<Context, 'tokenRules' | 'sessionCookie'>,
-): Claims {
-  const claims = authenticateBearer(request, context) ?? context.sessionCookie.read(request.headers.cookie);
+): Promise<Claims> {
+  const claims =
+    (await authenticateBearer(request, context)) ?? context.sessionCookie.read(request.headers.cookie);
   if (claims === undefined) throw new CredentialError('unauthenticated', 'no credential');
   return claims;
 }
@@ -20,10 +21,10 @@ export function authenticate(
  * @returns undefined if there is no Authorization header
  * @throws CredentialError
  */
-export function authenticateBearer(
+export async function authenticateBearer(
   { headers }: Request,
   { tokenRules }: Pick<Context, 'tokenRules'>,
-): Claims | undefined {
+): Promise<Claims | undefined> {
   if (headers.authorization === undefined) return undefined;
   const token = /^Bearer +([\w-]+\.[\w-]+\.[\w-]+)$/i.exec(headers.authorization)?.[1];
   if (token === undefined)

@@ -1,22 +1,15 @@
 import type { Request, RequestHandler, Response } from 'express';
-import { lookUpMembership, type Membership, maySee, topicsAtCursor } from '../access/actor.ts';
-import type { Claims } from '../access/token.ts';
+import { lookUpMembership, type Membership, maySee } from '../access/actor.ts';
 import { parseTopic } from '../access/topics.ts';
-import type { DisconnectReason } from '../hub/disconnect-reason.ts';
-import { Subscriber } from '../hub/subscriber.ts';
-import { Subscription } from '../hub/subscription.ts';
-import { Connection, streamHeaders } from '../sse/connection.ts';
-import { resetFrame, sessionFrame } from '../sse/frame.ts';
+import { streamHeaders } from '../sse/connection.ts';
 import { acceptsStream } from './accept.ts';
 import { authenticate } from './authenticate.ts';
-import { type Context, jitteredRetryMs } from './context.ts';
+import type { Context } from './context.ts';
 import { requestedCursor, type Start, startCursor } from './cursor.ts';
 import { Problem } from './errors.ts';
 import { Refusal } from './refusal.ts';
+import { openStream } from './stream.ts';
 import { namedTopics } from './topics.ts';
-
-/** Most topics that `session` lists. */
-const LISTED_TOPICS = 100;
 
 /** `GET /v1/events`: a stream of the topics in the query, or of everything that the actor may see. */
 export function eventsRoute(context: Context): RequestHandler {
@@ -36,7 +29,7 @@ async function open(
   topics: () => string[] | undefined,
 ): Promise<void> {
   if (!acceptsStream(request)) throw new Problem('not_acceptable');
-  const claims = authenticate(request, context);
+  const claims = await authenticate(request, context);
   const named = topics();
   const requested = requestedCursor(request);
   const before = context.condition();
@@ -44,11 +37,14 @@ async function open(
   await context.rateLimits.byActor('connects', request, response, claims);
 
   let start: Start;
+  let from: number;
   let membership: Membership;
   try {
     // In this order: what changes after the cursor is fixed is in the stream, whether membership already shows it or not.
     start = await startCursor(requested, context.hub, context.pool);
-    membership = await lookUpMembership(context.pool, claims, start.cursor);
+    // A client that says that it is ahead gets nothing up to there, but what is taken from it up to there is.
+    from = Math.min(start.cursor, context.hub.cursor);
+    membership = await lookUpMembership(context.pool, claims, from);
   } catch (error) {
     context.log.warn({ err: error }, 'subscribe: the database did not answer');
     throw new Refusal('unavailable');
@@ -67,79 +63,5 @@ async function open(
   if (release === undefined) throw new Refusal('too_many_connections');
   response.once('close', release);
   response.writeHead(200, streamHeaders(start.cursor));
-  subscribe(context, response, { claims, start, membership, named });
-}
-
-function subscribe(
-  context: Context,
-  response: Response,
-  {
-    claims,
-    start,
-    membership,
-    named,
-  }: { claims: Claims; start: Start; membership: Membership; named: string[] | undefined },
-): void {
-  const { config, hub, metrics } = context;
-  const atCursor = topicsAtCursor(membership);
-  const subscription = new Subscription({
-    ...(named === undefined
-      ? { mode: membership.seesAll ? 'all' : 'feed', topics: atCursor }
-      : membership.seesAll
-        ? { mode: 'fixed', topics: named }
-        : { mode: 'named', topics: named.filter((topic) => atCursor.has(topic)) }),
-    named: named ?? [],
-    own: membership.own,
-    known: membership.changes.map(({ id }) => id),
-  });
-  const timers: NodeJS.Timeout[] = [];
-  const connection = new Connection(response, {
-    stallMs: config.stallSeconds * 1000,
-    onClose: (stalled) => {
-      for (const timer of timers) clearTimeout(timer);
-      if (stalled) metrics.disconnected('slow_consumer');
-      subscriber.closed();
-    },
-  });
-  const subscriber = new Subscriber({
-    hub,
-    sink: connection,
-    subscription,
-    cursor: start.cursor,
-    replay: context.replay,
-    bufferBytes: config.subscriberBufferBytes,
-    retryMs: () => jitteredRetryMs(context),
-    onEnd: (reason) => metrics.disconnected(reason),
-    onReplayError: (error) => context.log.warn({ err: error }, 'replay failed'),
-  });
-  const session = {
-    cursor: start.cursor,
-    epoch: hub.history.epoch,
-    topics: named?.slice(0, LISTED_TOPICS) ?? subscription.list(LISTED_TOPICS),
-    heartbeatSeconds: config.heartbeatSeconds,
-    expiresAt: new Date(claims.expiresAt * 1000).toISOString(),
-  };
-  connection.write(sessionFrame(session, jitteredRetryMs(context)));
-  if (start.reset !== undefined) {
-    metrics.reset(start.reset.reason);
-    connection.write(resetFrame(start.reset));
-  }
-  timers.push(
-    setInterval(() => subscriber.heartbeat(), config.heartbeatSeconds * 1000),
-    deadline(context, claims, subscriber),
-  );
-  metrics.connected();
-  subscriber.start();
-}
-
-/** Ends the stream when its credential ends or when it is old, whichever comes first. Ages are jittered, so that what connected together does not reconnect together. */
-function deadline(
-  { config, now, random }: Context,
-  { expiresAt }: Claims,
-  subscriber: Subscriber,
-): NodeJS.Timeout {
-  const credentialMs = expiresAt * 1000 - now();
-  const ageMs = config.maxConnectionAgeSeconds * 1000 * (0.9 + 0.2 * random());
-  const reason: DisconnectReason = credentialMs <= ageMs ? 'token_expired' : 'max_age';
-  return setTimeout(() => subscriber.end(reason), Math.min(credentialMs, ageMs));
+  openStream(context, response, { claims, start, from, membership, named });
 }

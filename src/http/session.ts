@@ -8,7 +8,7 @@ import { Problem } from './errors.ts';
 /** `POST /v1/session`: a bearer token becomes an HttpOnly cookie, for native `EventSource` on the same site. */
 export function openSessionRoute(context: Context): RequestHandler {
   return async (request, response) => {
-    const claims = authenticateBearer(request, context);
+    const claims = await authenticateBearer(request, context);
     if (claims === undefined) throw new CredentialError('unauthenticated', 'no bearer token');
     await context.rateLimits.byActor('sessions', request, response, claims);
     const membership = await lookUpMembership(context.pool, claims, context.hub.cursor);

@@ -16,7 +16,7 @@ export function snapshotRoute(context: Context): RequestHandler {
   const db = createKysely(context.pool);
   return async (request, response) => {
     const named = namedTopics(request, context.config);
-    const claims = authenticate(request, context);
+    const claims = await authenticate(request, context);
     const condition = context.condition();
     if (condition !== 'ready') throw new Refusal(condition);
     await context.rateLimits.byActor('snapshots', request, response, claims);

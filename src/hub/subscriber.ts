@@ -26,8 +26,8 @@ import type { Subscription } from './subscription.ts';
  * no event falls between. It turns back to replaying when a frame does not fit its socket's buffer; that frame and all after it
  * are replayed. So memory per subscriber is bounded, nothing is skipped, and a slow socket sets its own pace.
  *
- * A client that was with another instance may come with a cursor ahead of this hub's: it is live at once, and frames at or below
- * its cursor are not for it.
+ * A client that was with another instance may come with a cursor ahead of this hub's, or claim to. It is live at once, and frames
+ * at or below what it has are not for it; but they are looked at, since one of them may take a topic away.
  */
 
 /** Where the bytes go. */
@@ -48,8 +48,10 @@ export interface SubscriberOptions {
   readonly hub: Hub;
   readonly sink: Sink;
   readonly subscription: Subscription;
-  /** The id of the last event that the client has. */
+  /** Where the subscription begins, at or below the hub's cursor: later access events change it. */
   readonly cursor: number;
+  /** The id of the last event that the client has, at or above `cursor`; nothing up to there is delivered. */
+  readonly has: number;
   readonly replay: Replay;
   /** Most bytes that may wait for the socket. */
   readonly bufferBytes: number;
@@ -80,7 +82,7 @@ export class Subscriber {
   constructor(options: SubscriberOptions) {
     this.#options = options;
     this.#cursor = options.cursor;
-    this.#sentId = options.cursor;
+    this.#sentId = options.has;
   }
 
   /** The topics that the hub must offer. */
@@ -234,7 +236,7 @@ export class Subscriber {
     if (effect === 'deliver-and-end' || effect === 'skip-and-end') this.#endReason = 'access_revoked';
     // Nothing after this frame: flush() or the replay ends the stream once it is written.
     if (this.#endReason !== undefined) this.#state = 'replaying';
-    const wanted = effect === 'deliver' || effect === 'deliver-and-end';
+    const wanted = (effect === 'deliver' || effect === 'deliver-and-end') && frame.id > this.#options.has;
     if (wanted) this.#sentId = frame.id;
     return wanted;
   }
@@ -243,7 +245,7 @@ export class Subscriber {
     this.#state = 'live';
     if (this.#caughtUp) return;
     this.#caughtUp = true;
-    this.#sentId = this.#cursor;
-    this.#options.sink.write(caughtUpFrame(this.#cursor));
+    this.#sentId = Math.max(this.#cursor, this.#options.has);
+    this.#options.sink.write(caughtUpFrame(this.#sentId));
   }
 }

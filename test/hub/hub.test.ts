@@ -21,6 +21,7 @@ describe('a hub', () => {
         known: [],
       }),
       cursor: 5,
+      has: 5,
       replay: () => Promise.reject(new Error('nothing is to be replayed')),
       bufferBytes: 16_384,
       retryMs: () => 1000,

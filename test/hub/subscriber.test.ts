@@ -123,23 +123,28 @@ describe('a subscriber', () => {
     expect(world.hub.subscribers.size).to.equal(0);
   });
 
-  it('that is ahead of this hub is live at once and waits for what comes after its cursor', async () => {
-    const world = new SubscriberWorld(100, 1000, 1, ['stream:a', 'user:me']);
-    const hub = world.hub;
+  /** A subscriber whose client has everything up to 104, though the hub is at 100 only. */
+  async function startAhead({ hub }: SubscriberWorld): Promise<SlowSocket> {
     const got = new SlowSocket();
-    const ahead = new Subscriber({
+    new Subscriber({
       hub,
       sink: got,
       subscription: new Subscription({ mode: 'feed', topics: ['stream:a'], own: ['user:me'] }),
-      cursor: 104,
+      cursor: 100,
+      has: 104,
       replay: () => Promise.reject(new Error('no need to replay')),
       bufferBytes: BUFFER,
       retryMs: () => 1,
       onEnd: () => {},
       onReplayError: () => {},
-    });
-    ahead.start();
+    }).start();
     await turn();
+    return got;
+  }
+
+  it('that is ahead of this hub is live at once and waits for what comes after its cursor', async () => {
+    const world = new SubscriberWorld(100, 1000, 1, ['stream:a', 'user:me']);
+    const got = await startAhead(world);
     expect(blocks(got.text)).to.deep.equal([{ type: 'caught-up', id: 104 }]);
     world.commit([0, 0, 0, 0]);
     const ids = world.events.map(({ id }) => id);
@@ -149,5 +154,14 @@ describe('a subscriber', () => {
         .slice(1)
         .map(({ id }) => id),
     ).to.deep.equal(ids.filter((id) => id > 104));
+  });
+
+  it('that says it is ahead loses what is revoked before the place where it says it is', async () => {
+    const world = new SubscriberWorld(100, 1000, 1, ['stream:a', 'user:me']);
+    const got = await startAhead(world);
+    world.access('revoke', 0, [0, 0, 0, 0]);
+    expect(world.events[0]?.id).to.be.below(104);
+    expect(world.events.at(-1)?.id).to.be.above(104);
+    expect(blocks(got.text)).to.deep.equal([{ type: 'caught-up', id: 104 }]);
   });
 });

@@ -68,6 +68,7 @@ export class SubscriberWorld {
       sink: this.socket,
       subscription: new Subscription({ mode: 'feed', topics: this.#granted, own: ['user:me'] }),
       cursor: this.cursor,
+      has: this.cursor,
       replay: (topics, after, through) => this.#page(topics, after, through),
       bufferBytes: BUFFER,
       retryMs: () => 1,

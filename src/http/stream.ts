@@ -1,0 +1,96 @@
+import type { Response } from 'express';
+import { type Membership, topicsAtCursor } from '../access/actor.ts';
+import type { Claims } from '../access/token.ts';
+import type { DisconnectReason } from '../hub/disconnect-reason.ts';
+import { Subscriber } from '../hub/subscriber.ts';
+import { Subscription } from '../hub/subscription.ts';
+import { Connection } from '../sse/connection.ts';
+import { resetFrame, sessionFrame } from '../sse/frame.ts';
+import { type Context, jitteredRetryMs } from './context.ts';
+import type { Start } from './cursor.ts';
+
+/** Most topics that `session` lists. */
+const LISTED_TOPICS = 100;
+
+/** Who has been let in, to what, from where. */
+export interface Admission {
+  readonly claims: Claims;
+  readonly start: Start;
+  /** The cursor as of which `membership` tells what the actor could see, at or below the start. */
+  readonly from: number;
+  readonly membership: Membership;
+  /** The topics asked for by name, of which the actor may see all; undefined for a feed. */
+  readonly named: readonly string[] | undefined;
+}
+
+/** Makes a subscriber of a response whose head has been written. */
+export function openStream(context: Context, response: Response, admission: Admission): void {
+  const { config, hub, metrics } = context;
+  const { claims, start, from, membership, named } = admission;
+  const subscription = subscriptionOf(membership, named);
+  const timers: NodeJS.Timeout[] = [];
+  const connection = new Connection(response, {
+    stallMs: config.stallSeconds * 1000,
+    onClose: (stalled) => {
+      for (const timer of timers) clearTimeout(timer);
+      if (stalled) metrics.disconnected('slow_consumer');
+      subscriber.closed();
+    },
+  });
+  const subscriber = new Subscriber({
+    hub,
+    sink: connection,
+    subscription,
+    cursor: from,
+    has: start.cursor,
+    replay: context.replay,
+    bufferBytes: config.subscriberBufferBytes,
+    retryMs: () => jitteredRetryMs(context),
+    onEnd: (reason) => metrics.disconnected(reason),
+    onReplayError: (error) => context.log.warn({ err: error }, 'replay failed'),
+  });
+  const session = {
+    cursor: start.cursor,
+    epoch: hub.history.epoch,
+    topics: named?.slice(0, LISTED_TOPICS) ?? subscription.list(LISTED_TOPICS),
+    heartbeatSeconds: config.heartbeatSeconds,
+    expiresAt: new Date(claims.expiresAt * 1000).toISOString(),
+  };
+  connection.write(sessionFrame(session, jitteredRetryMs(context)));
+  if (start.reset !== undefined) {
+    metrics.reset(start.reset.reason);
+    connection.write(resetFrame(start.reset));
+  }
+  timers.push(
+    setInterval(() => subscriber.heartbeat(), config.heartbeatSeconds * 1000),
+    deadline(context, claims, subscriber),
+  );
+  metrics.connected();
+  subscriber.start();
+}
+
+function subscriptionOf(membership: Membership, named: readonly string[] | undefined): Subscription {
+  const atCursor = topicsAtCursor(membership);
+  return new Subscription({
+    ...(named === undefined
+      ? { mode: membership.seesAll ? 'all' : 'feed', topics: atCursor }
+      : membership.seesAll
+        ? { mode: 'fixed', topics: named }
+        : { mode: 'named', topics: named.filter((topic) => atCursor.has(topic)) }),
+    named: named ?? [],
+    own: membership.own,
+    known: membership.changes.map(({ id }) => id),
+  });
+}
+
+/** Ends the stream when its credential ends or when it is old, whichever comes first. Ages are jittered, so that what connected together does not reconnect together. */
+function deadline(
+  { config, now, random }: Context,
+  { expiresAt }: Claims,
+  subscriber: Subscriber,
+): NodeJS.Timeout {
+  const credentialMs = expiresAt * 1000 - now();
+  const ageMs = config.maxConnectionAgeSeconds * 1000 * (0.9 + 0.2 * random());
+  const reason: DisconnectReason = credentialMs <= ageMs ? 'token_expired' : 'max_age';
+  return setTimeout(() => subscriber.end(reason), Math.min(credentialMs, ageMs));
+}
