@@ -15,7 +15,8 @@ export function rawHttp(url: string, text: string, enough?: string | RegExp): Pr
       received += chunk;
       if (enough !== undefined && received.search(enough) >= 0) socket.destroy();
     });
-    socket.on('error', reject);
+    // A server that refuses before it has read everything resets the connection after its answer.
+    socket.on('error', (error) => (received === '' ? reject(error) : resolve(received)));
     socket.on('close', () => resolve(received));
   });
 }
