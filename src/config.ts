@@ -68,6 +68,13 @@ const settings = z.object({
   sessionRatePerMinute: whole(1, 1_000_000_000, 60),
   snapshotRatePerMinute: whole(1, 1_000_000_000, 120),
   rateLimitEntries: whole(1, 10_000_000, 100_000),
+  maxOtherConnections: whole(1, 1_000_000, 10_000),
+  maxRequestsPerConnection: whole(1, 1_000_000_000, 10_000),
+  maxHeaderBytes: whole(8192, 1_048_576, 16_384, 'bytes'),
+  maxBodyBytes: whole(1024, 1_048_576, 16_384, 'bytes'),
+  headersSeconds: seconds(0.1, 3600, 10),
+  requestSeconds: seconds(0.1, 3600, 15),
+  keepAliveSeconds: seconds(0.1, 3600, 65),
   subscriberBufferBytes: whole(16_384, 1_073_741_824, 262_144, 'bytes'),
   stallSeconds: seconds(0.1, 3600, 10),
   heartbeatSeconds: seconds(0.1, 300, 15),
@@ -142,6 +149,10 @@ function contradictions(values: Omit<Settings, 'jwtSecret'>, keys: readonly JwtS
   if (values.databaseUrl === null && values.listenDatabaseUrl !== null)
     mistakes.push(
       'LISTEN_DATABASE_URL: is set without DATABASE_URL; set both, or neither for the embedded Postgres',
+    );
+  if (values.headersSeconds > values.requestSeconds)
+    mistakes.push(
+      `HEADERS_SECONDS: ${values.headersSeconds} is more than REQUEST_SECONDS, ${values.requestSeconds}`,
     );
   if (values.port !== 0 && values.port === values.adminPort)
     mistakes.push(`ADMIN_PORT: ${values.adminPort} is PORT as well; they must differ`);

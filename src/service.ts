@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
@@ -12,6 +12,7 @@ import { createApp } from './http/app.ts';
 import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
 import { RateLimits } from './http/rate-limits.ts';
+import { createPublicServer } from './http/server.ts';
 import { Hub } from './hub/hub.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Replayer } from './outbox/replayer.ts';
@@ -88,13 +89,14 @@ export class Service {
       (limit) => metrics.rateLimited(limit),
     );
     metrics.watchRateLimits(rateLimits);
+    const connectionLimits = new ConnectionLimits(config);
     const context: Context = {
       config,
       log,
       metrics,
       hub: this.hub,
       pool: this.#pool,
-      connectionLimits: new ConnectionLimits(config),
+      connectionLimits,
       rateLimits,
       replay: (topics, after, through) => replayer.page(topics, after, through),
       tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
@@ -103,7 +105,14 @@ export class Service {
       random,
       now,
     };
-    this.#server = createServer(createApp(context));
+    const { server, sockets } = createPublicServer(createApp(context), config, () => connectionLimits.total);
+    metrics.watch('settlewire_sockets', 'Connections to the public port.', () => sockets.open);
+    metrics.watch(
+      'settlewire_socket_evictions',
+      'Connections cut because too many carried no stream.',
+      () => sockets.evictions,
+    );
+    this.#server = server;
     this.#admin = createAdminServer(metrics);
   }
 

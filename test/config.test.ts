@@ -54,6 +54,13 @@ describe('configuration', () => {
     expect(config.jwtSecrets).to.deep.equal([{ kid: null, secret: JWT_SECRET }]);
   });
 
+  it('gives headers no more time than the whole request', () => {
+    expect(mistakesOf({ HEADERS_SECONDS: '20', REQUEST_SECONDS: '19.5' })).to.deep.equal([
+      'HEADERS_SECONDS: 20 is more than REQUEST_SECONDS, 19.5',
+    ]);
+    expect(mistakesOf({ HEADERS_SECONDS: '20', REQUEST_SECONDS: '20' })).to.deep.equal([]);
+  });
+
   it('refuses a database without a key', () => {
     expect(mistakesOf({ DATABASE_URL })).to.have.length(1);
     expect(mistakesOf({ DATABASE_URL })[0]).to.match(/^JWT_SECRET: is not set/);

@@ -43,16 +43,7 @@ export class Metrics {
       help: 'Requests beyond a rate limit, by limit.',
       labelNames: ['limit'],
     });
-    const read = (name: string, help: string, value: () => number): void => {
-      new Gauge({
-        registers,
-        name,
-        help,
-        collect() {
-          this.set(value());
-        },
-      });
-    };
+    const read = this.watch.bind(this);
     read('settlewire_subscribers', 'Open streams.', () => hub.subscribers.size);
     read('settlewire_topics', 'Topics with at least one subscriber.', () => hub.topicCount);
     read('settlewire_cursor', 'Id of the last event read.', () => hub.cursor);
@@ -88,6 +79,18 @@ export class Metrics {
       'From append to read, last batch, by the database clock.',
       () => relay.stats.lagSeconds,
     );
+  }
+
+  /** One more value that a part keeps itself. */
+  watch(name: string, help: string, value: () => number): void {
+    new Gauge({
+      registers: [this.#registry],
+      name,
+      help,
+      collect() {
+        this.set(value());
+      },
+    });
   }
 
   connected(): void {

@@ -1,3 +1,4 @@
+import { parse as parseQuery } from 'node:querystring';
 import cors, { type CorsOptions } from 'cors';
 import express, { type Express } from 'express';
 import helmet from 'helmet';
@@ -7,6 +8,7 @@ import type { Context } from './context.ts';
 import { errorHandler, notFound, only } from './errors.ts';
 import { eventsRoute, topicEventsRoute } from './events.ts';
 import { refusalHandler } from './refusal.ts';
+import { requestBodies, stalledAnswers } from './request-body.ts';
 import { closeSessionRoute, openSessionRoute } from './session.ts';
 import { snapshotRoute } from './snapshot.ts';
 
@@ -15,7 +17,8 @@ export function createApp(context: Context): Express {
   const { config, hub, log } = context;
   const app = express();
   app.disable('etag');
-  app.set('query parser', 'simple');
+  // Unlike Express's own, without a bound on parameters: those beyond it were dropped. The request line has a bound.
+  app.set('query parser', (text: string) => parseQuery(text, '&', '=', { maxKeys: 0 }));
   app.set('trust proxy', config.trustProxy);
   // The page is served over plain http on loopback, where upgrading its requests would break it.
   app.use(
@@ -25,6 +28,7 @@ export function createApp(context: Context): Express {
     }),
   );
 
+  app.use(requestBodies(config.maxBodyBytes));
   app.use('/v1', cors(crossOrigin(config.corsOrigins)));
 
   app
@@ -42,6 +46,7 @@ export function createApp(context: Context): Express {
   app.route('/v1/events').get(eventsRoute(context)).all(only('GET', 'HEAD'));
   app.route('/v1/streams/:id/events').get(topicEventsRoute(context, 'stream')).all(only('GET', 'HEAD'));
   app.route('/v1/escrows/:id/events').get(topicEventsRoute(context, 'escrow')).all(only('GET', 'HEAD'));
+  app.use(stalledAnswers(config.stallSeconds * 1000));
   app.route('/v1/snapshot').get(snapshotRoute(context)).all(only('GET', 'HEAD'));
   app
     .route('/v1/cursor')

@@ -17,6 +17,8 @@ const PROBLEMS = {
   ],
   not_acceptable: [406, 'This resource is a text/event-stream.'],
   payload_too_large: [413, 'The request body is too large.'],
+  headers_too_large: [431, 'The request line and headers are too large.'],
+  request_timeout: [408, 'The request took too long to arrive.'],
   not_found: [404, 'There is no such resource.'],
   method_not_allowed: [405, 'The resource does not know this method.'],
   bad_request: [400, 'The request cannot be understood.'],
@@ -52,18 +54,23 @@ function toProblem(error: unknown): Problem | undefined {
 }
 
 /** Writes a problem. `Retry-After` in seconds comes with what passes. */
-export function sendProblem(
-  response: Response,
-  { code, status, message }: Problem,
-  retryAfterSeconds = 1,
-): void {
+export function sendProblem(response: Response, problem: Problem, retryAfterSeconds = 1): void {
+  const { status } = problem;
   if (status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
   if (status === 503 || status === 429) response.setHeader('Retry-After', String(retryAfterSeconds));
   response.status(status).type('application/problem+json');
   response.setHeader('Cache-Control', 'no-store');
-  response.send(
-    JSON.stringify({ type: 'about:blank', title: code.replaceAll('_', ' '), status, code, detail: message }),
-  );
+  response.send(problemBody(problem));
+}
+
+export function problemBody({ code, status, message }: Problem): string {
+  return JSON.stringify({
+    type: 'about:blank',
+    title: code.replaceAll('_', ' '),
+    status,
+    code,
+    detail: message,
+  });
 }
 
 /** Answers whatever a route threw; what it cannot name is logged and answered as `unavailable`. */

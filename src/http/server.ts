@@ -1,0 +1,73 @@
+import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Config } from '../config.ts';
+import { Problem, type ProblemCode, problemBody } from './errors.ts';
+import { Sockets } from './sockets.ts';
+
+/** How often Node looks for clients that take too long over a request, in milliseconds. */
+const CHECK_INTERVAL_MS = 500;
+
+type ServerSettings = Pick<
+  Config,
+  | 'headersSeconds'
+  | 'requestSeconds'
+  | 'keepAliveSeconds'
+  | 'maxHeaderBytes'
+  | 'maxRequestsPerConnection'
+  | 'maxOtherConnections'
+>;
+
+/**
+ * The server of the public port, with a bound on everything that a client can take its time over or send too much of before a
+ * route sees it. Not listening yet.
+ * @param streams how many of its connections carry a stream
+ */
+export function createPublicServer(
+  listener: RequestListener,
+  settings: ServerSettings,
+  streams: () => number,
+): { server: Server; sockets: Sockets } {
+  const server = createServer({
+    maxHeaderSize: settings.maxHeaderBytes,
+    headersTimeout: settings.headersSeconds * 1000,
+    requestTimeout: settings.requestSeconds * 1000,
+    keepAliveTimeout: settings.keepAliveSeconds * 1000,
+    connectionsCheckingInterval: CHECK_INTERVAL_MS,
+  });
+  server.maxRequestsPerSocket = settings.maxRequestsPerConnection;
+  const sockets = new Sockets(server, { maxWithoutStream: settings.maxOtherConnections, streams });
+  server.on('request', listener);
+  // An expectation that nobody knows is no reason to refuse (RFC 9110, section 10.1.1: may).
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    // In the middle of an answer, which may be a stream, not a byte of another one.
+    if (sockets.isAnswering(socket) || !socket.writable) socket.destroy();
+    else {
+      socket.write(rawProblem(codeOf(error)));
+      socket.destroySoon();
+    }
+  });
+  return { server, sockets };
+}
+
+/** What Node's parser and its time-outs find wrong with a request, as a problem. */
+function codeOf({ code }: NodeJS.ErrnoException): ProblemCode {
+  if (code === 'HPE_HEADER_OVERFLOW') return 'headers_too_large';
+  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return 'payload_too_large';
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'request_timeout';
+  return 'bad_request';
+}
+
+function rawProblem(code: ProblemCode): string {
+  const problem = new Problem(code);
+  const body = problemBody(problem);
+  return [
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
+    'Content-Type: application/problem+json; charset=utf-8',
+    'Cache-Control: no-store',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+    '',
+    body,
+  ].join('\r\n');
+}
