@@ -7,7 +7,7 @@ import { SessionCookie } from './access/session-cookie.ts';
 import { Metrics } from './admin/metrics.ts';
 import { createAdminServer } from './admin/server.ts';
 import type { Config } from './config.ts';
-import { createPool } from './database.ts';
+import { createKysely, createPool } from './database.ts';
 import { createApp } from './http/app.ts';
 import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
@@ -18,6 +18,7 @@ import { pendingMigrations } from './migrate.ts';
 import { Replayer } from './outbox/replayer.ts';
 import { Retention } from './outbox/retention.ts';
 import { Relay } from './relay/relay.ts';
+import { Snapshots } from './snapshot/snapshots.ts';
 
 export interface ServiceOptions {
   readonly config: Config;
@@ -89,6 +90,13 @@ export class Service {
       (limit) => metrics.rateLimited(limit),
     );
     metrics.watchRateLimits(rateLimits);
+    const snapshots = new Snapshots({
+      db: createKysely(this.#pool),
+      concurrency: config.snapshotConcurrency,
+      maxWaiting: config.snapshotWaiting,
+      maxRows: config.snapshotMaxRows,
+    });
+    metrics.watchSnapshots(snapshots);
     const connectionLimits = new ConnectionLimits(config);
     const context: Context = {
       config,
@@ -98,6 +106,7 @@ export class Service {
       pool: this.#pool,
       connectionLimits,
       rateLimits,
+      snapshots,
       replay: (topics, after, through) => replayer.page(topics, after, through),
       tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
       sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0].secret, now),

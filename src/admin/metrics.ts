@@ -5,6 +5,7 @@ import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts'
 import type { Hub } from '../hub/hub.ts';
 import type { Replayer } from '../outbox/replayer.ts';
 import type { Relay } from '../relay/relay.ts';
+import type { Snapshots } from '../snapshot/snapshots.ts';
 
 /** What the service counts, for Prometheus. Values that parts keep themselves are read when asked for. */
 export class Metrics {
@@ -132,6 +133,17 @@ export class Metrics {
     watch('settlewire_rate_limit_evictions', 'Addresses or actors forgotten for want of room.', (limit) =>
       rateLimits.evictions(limit),
     );
+  }
+
+  watchSnapshots(snapshots: Snapshots): void {
+    this.watch('settlewire_snapshots_running', 'Snapshots being read.', () => snapshots.running);
+    this.watch('settlewire_snapshots_waiting', 'Snapshots waiting for their turn.', () => snapshots.waiting);
+    this.watch(
+      'settlewire_snapshots_refused',
+      'Snapshots refused, too many waiting.',
+      () => snapshots.refused,
+    );
+    this.watch('settlewire_snapshots_too_large', 'Snapshots of too many rows.', () => snapshots.tooLarge);
   }
 
   /** All metrics in the Prometheus text format. */

@@ -6,6 +6,7 @@ import type { Metrics } from '../admin/metrics.ts';
 import type { Config } from '../config.ts';
 import type { Hub } from '../hub/hub.ts';
 import type { Replay } from '../hub/subscriber.ts';
+import type { Snapshots } from '../snapshot/snapshots.ts';
 
 import type { ConnectionLimits } from './connection-limits.ts';
 import type { RateLimits } from './rate-limits.ts';
@@ -24,6 +25,7 @@ export interface Context {
   readonly replay: Replay;
   readonly connectionLimits: ConnectionLimits;
   readonly rateLimits: RateLimits;
+  readonly snapshots: Snapshots;
   readonly tokenRules: TokenRules;
   readonly sessionCookie: SessionCookie;
   readonly condition: () => Condition;

@@ -9,6 +9,7 @@ const PROBLEMS = {
   forbidden: [403, 'You may not see this, or it does not exist.'],
   invalid_topic: [400, 'A topic is stream:{uuid}, escrow:{uuid}, user:{uuid} or wallet:{address}.'],
   too_many_topics: [400, 'Too many topics at a time.'],
+  snapshot_too_large: [400, 'The state of these topics is too large for one snapshot; name fewer topics.'],
   too_many_connections: [429, 'Too many streams are open; close one, or try again later.'],
   rate_limited: [429, 'Too many requests; try again later.'],
   invalid_cursor: [

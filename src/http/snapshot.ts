@@ -1,7 +1,8 @@
 import type { RequestHandler } from 'express';
 import { lookUpMembership, maySee } from '../access/actor.ts';
-import { createKysely } from '../database.ts';
-import { readSnapshot } from '../snapshot/snapshot.ts';
+import { SnapshotTooLarge } from '../snapshot/row-budget.ts';
+import type { TopicState } from '../snapshot/snapshot.ts';
+import { SnapshotsBusy } from '../snapshot/snapshots.ts';
 import { authenticate } from './authenticate.ts';
 import type { Context } from './context.ts';
 import { Problem } from './errors.ts';
@@ -13,7 +14,6 @@ import { namedTopics } from './topics.ts';
  * What the database fails at is answered as `unavailable`, like anything else that goes wrong.
  */
 export function snapshotRoute(context: Context): RequestHandler {
-  const db = createKysely(context.pool);
   return async (request, response) => {
     const named = namedTopics(request, context.config);
     const claims = await authenticate(request, context);
@@ -29,8 +29,18 @@ export function snapshotRoute(context: Context): RequestHandler {
     const membership = await lookUpMembership(context.pool, claims, cursor);
     if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
     if (response.destroyed) return;
-    const topics = await readSnapshot(db, named ?? membership.own);
+    const topics = await read(context, named ?? membership.own);
     response.setHeader('Cache-Control', 'no-store');
     response.json({ cursor, epoch, topics });
   };
+}
+
+async function read({ snapshots }: Context, topics: readonly string[]): Promise<Record<string, TopicState>> {
+  try {
+    return await snapshots.read(topics);
+  } catch (error) {
+    if (error instanceof SnapshotsBusy) throw new Refusal('unavailable');
+    if (error instanceof SnapshotTooLarge) throw new Problem('snapshot_too_large');
+    throw error;
+  }
 }

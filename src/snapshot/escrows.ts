@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Database, EscrowRole, EscrowStatus } from '../database.ts';
 import { anyOf, groupBy, wireTime } from './query-parts.ts';
+import type { RowBudget } from './row-budget.ts';
 
 /** An escrow as it is, in the words of the `escrow:*` events. */
 export interface EscrowState {
@@ -50,6 +51,7 @@ export interface DisputeState {
 export async function readEscrowIds(
   db: Kysely<Database>,
   userIds: readonly string[],
+  budget: RowBudget,
 ): Promise<Map<string, Set<string>>> {
   const byUser = new Map(userIds.map((id) => [id, new Set<string>()]));
   if (userIds.length === 0) return byUser;
@@ -64,8 +66,9 @@ export async function readEscrowIds(
         .where('user_id', '=', anyOf(userIds))
         .where('status', '<>', 'rejected'),
     )
+    .limit(budget.limit)
     .execute();
-  for (const { userId, escrowId } of rows) byUser.get(userId)?.add(escrowId);
+  for (const { userId, escrowId } of budget.spend(rows)) byUser.get(userId)?.add(escrowId);
   return byUser;
 }
 
@@ -76,6 +79,7 @@ export async function readEscrowIds(
 export async function readEscrows(
   db: Kysely<Database>,
   ids: readonly string[],
+  budget: RowBudget,
 ): Promise<Map<string, EscrowState>> {
   if (ids.length === 0) return new Map();
   const escrows = await db
@@ -85,10 +89,12 @@ export async function readEscrows(
     .where('id', '=', anyOf(ids))
     .orderBy('created_at', 'desc')
     .orderBy('id')
+    .limit(budget.limit)
     .execute();
-  const parties = await readParties(db, ids);
-  const milestones = await readMilestones(db, ids);
-  const disputes = await readDisputes(db, ids);
+  budget.spend(escrows);
+  const parties = await readParties(db, ids, budget);
+  const milestones = await readMilestones(db, ids, budget);
+  const disputes = await readDisputes(db, ids, budget);
   return new Map(
     escrows.map((escrow) => [
       escrow.escrowId,
@@ -102,7 +108,7 @@ export async function readEscrows(
   );
 }
 
-async function readParties(db: Kysely<Database>, escrowIds: readonly string[]) {
+async function readParties(db: Kysely<Database>, escrowIds: readonly string[], budget: RowBudget) {
   const rows = await db
     .selectFrom('escrow_parties')
     .select(['escrow_id as escrowId', 'id as partyId', 'role', 'status'])
@@ -110,11 +116,12 @@ async function readParties(db: Kysely<Database>, escrowIds: readonly string[]) {
     .where('escrow_id', '=', anyOf(escrowIds))
     .orderBy('role')
     .orderBy('id')
+    .limit(budget.limit)
     .execute();
-  return groupBy(rows, ({ escrowId }) => escrowId);
+  return groupBy(budget.spend(rows), ({ escrowId }) => escrowId);
 }
 
-async function readMilestones(db: Kysely<Database>, escrowIds: readonly string[]) {
+async function readMilestones(db: Kysely<Database>, escrowIds: readonly string[], budget: RowBudget) {
   const rows = await db
     .selectFrom('escrow_conditions as condition')
     .innerJoin('escrows', 'escrows.id', 'condition.escrow_id')
@@ -124,13 +131,15 @@ async function readMilestones(db: Kysely<Database>, escrowIds: readonly string[]
     .where('is_released', '=', true)
     .orderBy('released_at')
     .orderBy('condition.id')
+    .limit(budget.limit)
     .execute();
-  return groupBy(rows, ({ escrowId }) => escrowId);
+  return groupBy(budget.spend(rows), ({ escrowId }) => escrowId);
 }
 
 async function readDisputes(
   db: Kysely<Database>,
   escrowIds: readonly string[],
+  budget: RowBudget,
 ): Promise<Map<string, DisputeState>> {
   const rows = await db
     .selectFrom('disputes')
@@ -139,6 +148,7 @@ async function readDisputes(
     .select(['status', 'outcome', 'seller_percent as sellerPercent', 'buyer_percent as buyerPercent'])
     .select(wireTime('resolved_at').as('resolvedAt'))
     .where('escrow_id', '=', anyOf(escrowIds))
+    .limit(budget.limit)
     .execute();
-  return new Map(rows.map(({ escrowId, ...dispute }) => [escrowId, dispute]));
+  return new Map(budget.spend(rows).map(({ escrowId, ...dispute }) => [escrowId, dispute]));
 }

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { Database } from '../database.ts';
 import { anyOf, wireTime } from './query-parts.ts';
+import type { RowBudget } from './row-budget.ts';
 
 /** What `notification:new` and `notification:read` say of it, less the details of the payload. */
 export interface NotificationState {
@@ -23,6 +24,7 @@ const NOTIFICATIONS = 50;
 export async function readNotifications(
   db: Kysely<Database>,
   userIds: readonly string[],
+  budget: RowBudget,
 ): Promise<Map<string, NotificationState[]>> {
   const byUser = new Map<string, NotificationState[]>(userIds.map((id) => [id, []]));
   if (userIds.length === 0) return byUser;
@@ -44,7 +46,8 @@ export async function readNotifications(
     )
     .selectAll('latest')
     .where('users.id', '=', anyOf(userIds))
+    .limit(budget.limit)
     .execute();
-  for (const { userId, ...notification } of rows) byUser.get(userId)?.push(notification);
+  for (const { userId, ...notification } of budget.spend(rows)) byUser.get(userId)?.push(notification);
   return byUser;
 }

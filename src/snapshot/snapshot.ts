@@ -4,6 +4,7 @@ import type { Database } from '../database.ts';
 import type { TopicKind } from '../outbox/catalogue.ts';
 import { type EscrowState, readEscrowIds, readEscrows } from './escrows.ts';
 import { type NotificationState, readNotifications } from './notifications.ts';
+import { RowBudget } from './row-budget.ts';
 import { readStreams, type StreamState } from './streams.ts';
 
 export interface UserState {
@@ -22,13 +23,16 @@ export type TopicState = StreamState | EscrowState | UserState | WalletState | n
  * Reads the present state of topics: the fields that events carry and no others, in the events' own formats. All of it is
  * from one snapshot of the database, and costs at most eight queries however many rows there are.
  * @param topics in normal form; whether the asker may see them has been decided
+ * @param maxRows most rows read
  * @returns the state of each, by topic
- * @throws what pg throws
+ * @throws SnapshotTooLarge, and what pg throws
  */
 export function readSnapshot(
   db: Kysely<Database>,
   topics: readonly string[],
+  maxRows: number,
 ): Promise<Record<string, TopicState>> {
+  const budget = new RowBudget(maxRows);
   return db
     .transaction()
     .setIsolationLevel('repeatable read')
@@ -39,12 +43,15 @@ export function readSnapshot(
         transaction,
         keysOf('stream', topics),
         keysOf('wallet', topics),
+        budget,
       );
-      const escrowsOf = await readEscrowIds(transaction, users);
-      const escrows = await readEscrows(transaction, [
-        ...new Set([...keysOf('escrow', topics), ...[...escrowsOf.values()].flatMap((ids) => [...ids])]),
+      const escrowsOf = await readEscrowIds(transaction, users, budget);
+      const escrowIds = new Set([
+        ...keysOf('escrow', topics),
+        ...[...escrowsOf.values()].flatMap((ids) => [...ids]),
       ]);
-      const notificationsOf = await readNotifications(transaction, users);
+      const escrows = await readEscrows(transaction, [...escrowIds], budget);
+      const notificationsOf = await readNotifications(transaction, users, budget);
 
       const stateOf: Record<TopicKind, (key: string) => TopicState> = {
         stream: (id) => byId.get(id) ?? null,

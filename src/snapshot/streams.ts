@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { Database, StreamStatus } from '../database.ts';
 import { anyOf, groupBy, wireTime } from './query-parts.ts';
+import type { RowBudget } from './row-budget.ts';
 
 /** A stream as it is: what `stream:updated` says of it, and its latest finished settlements, newest first. */
 export interface StreamState {
@@ -38,6 +39,7 @@ export async function readStreams(
   db: Kysely<Database>,
   ids: readonly string[],
   wallets: readonly string[],
+  budget: RowBudget,
 ): Promise<{ byId: Map<string, StreamState>; byWallet: Map<string, StreamState[]> }> {
   const byId = new Map<string, StreamState>();
   const byWallet = new Map<string, StreamState[]>(wallets.map((wallet) => [wallet, []]));
@@ -60,11 +62,10 @@ export async function readStreams(
     )
     .orderBy('created_at', 'desc')
     .orderBy('id')
+    .limit(budget.limit)
     .execute();
-  const settlements = await readSettlements(
-    db,
-    rows.map(({ streamId }) => streamId),
-  );
+  const found = budget.spend(rows).map(({ streamId }) => streamId);
+  const settlements = await readSettlements(db, found, budget);
   for (const { payer, recipient, ...row } of rows) {
     const stream: StreamState = { ...row, settlements: settlements.get(row.streamId) ?? [] };
     byId.set(stream.streamId, stream);
@@ -76,6 +77,7 @@ export async function readStreams(
 async function readSettlements(
   db: Kysely<Database>,
   streamIds: readonly string[],
+  budget: RowBudget,
 ): Promise<Map<string, SettlementState[]>> {
   if (streamIds.length === 0) return new Map();
   const rows = await db
@@ -97,6 +99,7 @@ async function readSettlements(
     )
     .selectAll('latest')
     .where('streams.id', '=', anyOf(streamIds))
+    .limit(budget.limit)
     .execute();
-  return groupBy(rows, ({ streamId }) => streamId);
+  return groupBy(budget.spend(rows), ({ streamId }) => streamId);
 }

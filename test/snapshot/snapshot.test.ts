@@ -44,6 +44,8 @@ describe('a snapshot', () => {
     await database.drop();
   });
 
+  const snapshotOf = (topics: readonly string[]) => readSnapshot(db, topics, 20_000);
+
   async function makeRows(): Promise<void> {
     const { pool } = database;
     userId = await newUser(pool, { wallet_address: WALLET });
@@ -132,7 +134,7 @@ describe('a snapshot', () => {
       },
       [`wallet:${WALLET}`]: { streams: [stream] },
     };
-    expect(await readSnapshot(db, Object.keys(expected))).to.deep.equal(expected);
+    expect(await snapshotOf(Object.keys(expected))).to.deep.equal(expected);
     // Not vacuous: the events that it was compared with were there.
     expect(stream).to.include({
       endTime: '2031-02-03T02:05:06.789Z',
@@ -143,7 +145,7 @@ describe('a snapshot', () => {
   });
 
   it('holds nothing of free text, payloads, people or wallets', async () => {
-    const states = await readSnapshot(db, [`user:${userId}`, `wallet:${WALLET}`]);
+    const states = await snapshotOf([`user:${userId}`, `wallet:${WALLET}`]);
     const text = JSON.stringify(Object.values(states));
     for (const word of ['PII', 'MARKER', 'Jane', 'Roe', WALLET, 'recipient-1', userId])
       expect(text).not.to.include(word);
@@ -151,10 +153,8 @@ describe('a snapshot', () => {
 
   it('says null of what does not exist, or cannot', async () => {
     const topics = [`stream:${ABSENT}`, `escrow:${ABSENT}`, 'stream:none', 'escrow:none'];
-    expect(await readSnapshot(db, topics)).to.deep.equal(
-      Object.fromEntries(topics.map((topic) => [topic, null])),
-    );
-    expect(await readSnapshot(db, ['user:none', 'wallet:none'])).to.deep.equal({
+    expect(await snapshotOf(topics)).to.deep.equal(Object.fromEntries(topics.map((topic) => [topic, null])));
+    expect(await snapshotOf(['user:none', 'wallet:none'])).to.deep.equal({
       'user:none': { notifications: [], escrows: [] },
       'wallet:none': { streams: [] },
     });
@@ -167,7 +167,7 @@ describe('a snapshot', () => {
     await newParty(pool, invited, person, { role: 'buyer' });
     await newParty(pool, invited, person, { role: 'seller', status: 'accepted' });
     await newParty(pool, rejected, person, { status: 'rejected' });
-    const states = await readSnapshot(db, [`user:${person}`, `escrow:${invited}`]);
+    const states = await snapshotOf([`user:${person}`, `escrow:${invited}`]);
     expect(states[`user:${person}`]).to.deep.equal({
       notifications: [],
       escrows: [states[`escrow:${invited}`]],
@@ -190,7 +190,7 @@ describe('a snapshot', () => {
        select $1::uuid, 'n.' || n, now() + n * interval '1 h' from generate_series(1, 60) n`,
       [person],
     );
-    const states = await readSnapshot(db, [`stream:${stream}`, `user:${person}`]);
+    const states = await snapshotOf([`stream:${stream}`, `user:${person}`]);
     expect(states[`stream:${stream}`])
       .to.have.property('settlements')
       .with.lengthOf(20)
@@ -217,7 +217,7 @@ describe('a snapshot', () => {
       person,
     ]);
     statements.length = 0;
-    const states = await readSnapshot(db, [`user:${person}`, 'wallet:wallet-500']);
+    const states = await snapshotOf([`user:${person}`, 'wallet:wallet-500']);
     expect(states['wallet:wallet-500']).to.have.property('streams').with.lengthOf(500);
     expect(states[`user:${person}`]).to.have.property('escrows').with.lengthOf(300);
     expect(statements.filter((statement) => statement.includes('select'))).to.have.lengthOf(8);
@@ -228,7 +228,7 @@ describe('a snapshot', () => {
     const writer = await database.pool.connect();
     try {
       await writer.query('begin; lock table settlements in access exclusive mode');
-      const answer = readSnapshot(db, [`stream:${stream}`]);
+      const answer = snapshotOf([`stream:${stream}`]);
       await waitFor(isBlocked, { what: 'the snapshot to wait for the lock' });
       await update(writer, 'streams', stream, { status: 'completed' });
       const settled = { status: 'succeeded', amount: 1, asset: 'XLM' };
