@@ -41,7 +41,7 @@ export interface EmbeddedPostgres {
   stop(): Promise<void>;
 }
 
-const DATABASE = 'settlewire';
+export const DATABASE = 'settlewire';
 const START_MS = 120_000;
 const STOP_MS = 30_000;
 const FREE_PORT_ATTEMPTS = 5;

@@ -3,6 +3,8 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { runDoctor } from '../../src/cli/doctor.ts';
+import { plain } from '../../src/cli/terminal.ts';
 import { createPool } from '../../src/database.ts';
 import { type Follower, followWithEventsource } from '../clients/followers.ts';
 import { ServiceProcess } from '../support/service-process.ts';
@@ -71,6 +73,19 @@ describe('settlewire serve without a database of ours', function () {
     const session = await fetch(`${service.url}/v1/session`, { method: 'POST', headers });
     expect(session.status).to.equal(200);
     expect(await session.json()).to.include({ role: 'USER' });
+  });
+
+  it('the doctor finds its database by the data directory alone', async () => {
+    let said = '';
+    const print = (text: string): void => {
+      said += text;
+    };
+    const environment = { DATA_DIR: dataDir, MAX_CONNECTIONS: '10' };
+    const code = await runDoctor(['--url', service.url], environment, { print, paint: plain });
+    // The one setting that a Postgres comes with as the doctor does not like it.
+    expect(said).to.match(/\nwarn {2}setting +idle_in_transaction_session_timeout is off/);
+    expect(said).to.match(/\nok +instances +1 connected\n\n17 ok, 1 to mind, 0 broken\n$/);
+    expect(code).to.equal(1);
   });
 
   it('prints a curl line that works as pasted: the stream, with live events of the demo', async () => {
