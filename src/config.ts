@@ -5,6 +5,7 @@ import {
   databaseUrl,
   flag,
   type JwtSecret,
+  jwksUrl,
   MINIMUM_SECRET_BYTES,
   origins,
   parsed,
@@ -17,13 +18,19 @@ import {
 } from './variables.ts';
 
 type Settings = z.output<typeof settings>;
+type SigningSetting = 'signingSecret' | 'signingSecretAccepted';
 
-export type Config = DeepReadonly<Omit<Settings, 'jwtSecret' | 'jwtSecrets' | 'host' | 'demo'>> & {
+export type Config = DeepReadonly<
+  Omit<Settings, 'jwtSecret' | 'jwtSecrets' | SigningSetting | 'host' | 'demo'>
+> & {
   /** No DATABASE_URL: the service runs a Postgres of its own in `dataDir`. */
   readonly embedded: boolean;
   readonly host: string;
   readonly demo: boolean;
-  readonly jwtSecrets: readonly [JwtSecret, ...JwtSecret[]];
+  /** Empty only with a JWKS. */
+  readonly jwtSecrets: readonly JwtSecret[];
+  /** Secrets from which our own signing keys are derived: signed with the first, accepted of all. */
+  readonly signingSecrets: readonly [string, ...string[]];
 };
 
 export class ConfigError extends Error {
@@ -50,7 +57,16 @@ const settings = z.object({
   jwtSecrets: secretsByKid,
   jwtIssuer: textOrNull,
   jwtAudience: textOrNull,
+  jwksUrl,
+  jwksCacheSeconds: seconds(0.1, 86_400, 300),
+  jwksCooldownSeconds: seconds(0.1, 3600, 10),
+  jwksTimeoutSeconds: seconds(0.1, 60, 5),
   signingSecret: secret,
+  /** Tokens of our own signed with it are accepted, none is signed: for a change of the secret without downtime. */
+  signingSecretAccepted: secret,
+  cookieSameSite: choice(['strict', 'lax', 'none'], 'strict'),
+  ticketSeconds: seconds(1, 3600, 60),
+  resumeSeconds: seconds(1, 86_400, 600),
   corsOrigins: origins,
   trustProxy,
   retentionHours: whole(1, 87_600, 168, 'hours'),
@@ -116,16 +132,21 @@ export function parseConfig(
       result.error.issues.map((issue) => `${variableName(String(issue.path[0]))}: ${issue.message}`),
     );
   }
-  const { jwtSecret, ...values } = result.data;
+  const { jwtSecret, signingSecret, signingSecretAccepted, ...values } = result.data;
   const embedded = values.databaseUrl === null;
   const keys = [...(jwtSecret === null ? [] : [{ kid: null, secret: jwtSecret }]), ...values.jwtSecrets];
-  const mistakes = contradictions(values, keys);
+  const mistakes = contradictions({ ...values, signingSecret }, keys);
   if (mistakes.length > 0) throw new ConfigError(mistakes);
-  const [key = { kid: null, secret: makeSecret(values.dataDir) }, ...olderKeys] = keys;
+  if (embedded && keys.length === 0) keys.push({ kid: null, secret: makeSecret(values.dataDir) });
+  const [first = '', ...others] = [
+    ...(signingSecret === null ? keys.map((key) => key.secret) : [signingSecret]),
+    ...(signingSecretAccepted === null ? [] : [signingSecretAccepted]),
+  ];
   return deepFreeze({
     ...values,
     embedded,
-    jwtSecrets: [key, ...olderKeys],
+    jwtSecrets: keys,
+    signingSecrets: [first, ...others],
     host: values.host ?? (embedded ? '127.0.0.1' : '0.0.0.0'),
     demo: values.demo ?? embedded,
     listenDatabaseUrl: values.listenDatabaseUrl ?? values.databaseUrl,
@@ -137,17 +158,25 @@ export function parseConfig(
  * @throws ConfigError, also when there is no DATABASE_URL
  */
 export function parseKeylessConfig(environment: Environment = process.env): Config & { databaseUrl: string } {
-  const config = parseConfig({ ...environment, JWT_SECRET: 'x'.repeat(MINIMUM_SECRET_BYTES) });
+  const none = 'x'.repeat(MINIMUM_SECRET_BYTES);
+  const config = parseConfig({ ...environment, JWT_SECRET: none, SIGNING_SECRET: none });
   if (config.databaseUrl === null)
     throw new ConfigError(['DATABASE_URL: is not set; only serve runs a Postgres of its own']);
   return { ...config, databaseUrl: config.databaseUrl };
 }
 
-function contradictions(values: Omit<Settings, 'jwtSecret'>, keys: readonly JwtSecret[]): string[] {
+function contradictions(
+  values: Omit<Settings, 'jwtSecret' | 'signingSecretAccepted'>,
+  keys: readonly JwtSecret[],
+): string[] {
   const mistakes: string[] = [];
-  if (values.databaseUrl !== null && keys.length === 0)
+  if (values.databaseUrl !== null && keys.length === 0 && values.jwksUrl === null)
     mistakes.push(
-      'JWT_SECRET: is not set; with DATABASE_URL one of JWT_SECRET and JWT_SECRETS (kid=secret,…) is needed',
+      'JWT_SECRET: is not set; with DATABASE_URL one of JWT_SECRET, JWT_SECRETS (kid=secret,…) and JWKS_URL is needed',
+    );
+  if (values.jwksUrl !== null && values.signingSecret === null)
+    mistakes.push(
+      'SIGNING_SECRET: is not set; with JWKS_URL it is needed, to sign cookies, tickets and resume tokens with',
     );
   if (values.databaseUrl === null && values.listenDatabaseUrl !== null)
     mistakes.push(

@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
-import { SessionCookie } from './access/session-cookie.ts';
+import { createCredentials } from './access/credentials.ts';
+import { Jwks } from './access/jwks.ts';
 import { Metrics } from './admin/metrics.ts';
 import { createAdminServer } from './admin/server.ts';
 import type { Config } from './config.ts';
@@ -41,6 +42,7 @@ export class Service {
   readonly #pool: Pool;
   readonly #relay: Relay;
   readonly #retention: Retention;
+  readonly #jwks: Jwks | null;
   readonly #server: Server;
   readonly #admin: Server;
   readonly #databaseUrl: string;
@@ -98,6 +100,8 @@ export class Service {
     });
     metrics.watchSnapshots(snapshots);
     const connectionLimits = new ConnectionLimits(config);
+    this.#jwks = createJwks(config, log);
+    if (this.#jwks !== null) metrics.watchJwks(this.#jwks);
     const context: Context = {
       config,
       log,
@@ -108,8 +112,7 @@ export class Service {
       rateLimits,
       snapshots,
       replay: (topics, after, through) => replayer.page(topics, after, through),
-      tokenRules: { secrets: config.jwtSecrets, issuer: config.jwtIssuer, audience: config.jwtAudience, now },
-      sessionCookie: new SessionCookie(config.signingSecret ?? config.jwtSecrets[0].secret, now),
+      ...createCredentials(config, this.#jwks, now),
       condition: () => this.condition,
       random,
       now,
@@ -145,6 +148,7 @@ export class Service {
    */
   async start(): Promise<void> {
     const config = this.#config;
+    this.#jwks?.start();
     await listen(this.#server, config.port, config.host);
     await listen(this.#admin, config.adminPort, config.adminHost);
     const pending = await pendingMigrations({
@@ -172,7 +176,7 @@ export class Service {
     this.#draining = true;
     await this.#drain();
     await Promise.all([close(this.#server), close(this.#admin)]);
-    await Promise.all([this.#relay.stop(), this.#retention.stop()]);
+    await Promise.all([this.#relay.stop(), this.#retention.stop(), this.#jwks?.stop()]);
     await this.#pool.end();
   }
 
@@ -189,6 +193,19 @@ export class Service {
       subscriber.end('draining');
     }
   }
+}
+
+/** The issuer's keys, not yet fetched; null where there is no JWKS_URL. */
+function createJwks(config: Config, log: Logger): Jwks | null {
+  if (config.jwksUrl === null) return null;
+  return new Jwks({
+    url: config.jwksUrl,
+    cacheMs: config.jwksCacheSeconds * 1000,
+    cooldownMs: config.jwksCooldownSeconds * 1000,
+    timeoutMs: config.jwksTimeoutSeconds * 1000,
+    clock: () => performance.now(),
+    onFailure: (error) => log.warn({ err: error }, 'no keys from JWKS_URL; the last good ones stay'),
+  });
 }
 
 function urlOf(server: Server): string {

@@ -74,7 +74,23 @@ export const databaseUrl = parsed<string | null>((text) => {
   throw new Error('is not a Postgres URL such as postgres://user:password@host:5432/database');
 }, null);
 
+/** Whoever can swap the keys on their way can be anybody, so they come over TLS or from this machine. */
+export const jwksUrl = parsed<string | null>((text) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const local = url?.protocol === 'http:' && isLoopback(url.host);
+  if (url !== undefined && (url.protocol === 'https:' || local) && url.username === '' && url.password === '')
+    return url.href;
+  throw new Error('is not an https URL such as https://id.example.com/jwks.json (http only on loopback)');
+}, null);
+
+/** Whether a URL's or request's host, port or not, is this machine. */
+export function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(host);
+}
+
 function strongSecret(secret: string, what: string): string {
+  if (secret.startsWith('-----BEGIN'))
+    throw new Error(`${what} is a key in PEM, which signs nothing by HMAC: public keys come from JWKS_URL`);
   const bytes = Buffer.byteLength(secret);
   if (bytes >= MINIMUM_SECRET_BYTES) return secret;
   throw new Error(

@@ -29,7 +29,10 @@ describe('configuration', () => {
       demo: true,
       migrate: 'all',
       trustProxy: false,
-      signingSecret: null,
+      jwksUrl: null,
+      cookieSameSite: 'strict',
+      ticketSeconds: 60,
+      resumeSeconds: 600,
       replayWindowBytes: 32 * 1024 * 1024,
       subscriberBufferBytes: 256 * 1024,
     });
@@ -37,7 +40,7 @@ describe('configuration', () => {
   });
 
   it('makes a different key for each start', () => {
-    const [first, second] = [parseConfig({}), parseConfig({})].map((config) => config.jwtSecrets[0].secret);
+    const [first, second] = [parseConfig({}), parseConfig({})].map((config) => config.jwtSecrets[0]?.secret);
     expect(first).to.be.a('string').with.length.at.least(32);
     expect(first).not.to.equal(second);
   });
@@ -79,6 +82,32 @@ describe('configuration', () => {
     ]);
   });
 
+  it('signs with SIGNING_SECRET, else with the first JWT secret, and accepts what SIGNING_SECRET_ACCEPTED signed', () => {
+    const [SIGNING_SECRET, old] = ['s'.repeat(32), 'o'.repeat(32)];
+    const JWT_SECRETS = `a=${'x'.repeat(32)},b=${'y'.repeat(32)}`;
+    const secretsOf = (environment: Record<string, string>) =>
+      parseConfig({ DATABASE_URL, ...environment }).signingSecrets;
+    expect(secretsOf({ JWT_SECRETS })).to.deep.equal(['x'.repeat(32), 'y'.repeat(32)]);
+    expect(secretsOf({ JWT_SECRETS, SIGNING_SECRET })).to.deep.equal([SIGNING_SECRET]);
+    expect(secretsOf({ JWT_SECRET, SIGNING_SECRET_ACCEPTED: old })).to.deep.equal([JWT_SECRET, old]);
+    expect(secretsOf({ JWT_SECRET, SIGNING_SECRET, SIGNING_SECRET_ACCEPTED: old })).to.deep.equal([
+      SIGNING_SECRET,
+      old,
+    ]);
+  });
+
+  it('takes the keys of a JWKS alone, beside secrets, and for an embedded Postgres', () => {
+    const environment = { JWKS_URL: 'https://id.example.com/jwks.json', SIGNING_SECRET: 's'.repeat(32) };
+    expect(parseConfig({ DATABASE_URL, ...environment }).jwtSecrets).to.deep.equal([]);
+    expect(parseConfig({ DATABASE_URL, JWT_SECRET, ...environment }).jwtSecrets).to.have.length(1);
+    expect(parseConfig(environment, () => 'made').jwtSecrets).to.deep.equal([{ kid: null, secret: 'made' }]);
+    for (const JWKS_URL of ['http://127.0.0.1:8081/jwks', 'http://localhost/jwks', 'http://[::1]:80/'])
+      expect(parseConfig({ ...environment, JWKS_URL }).jwksUrl).to.equal(new URL(JWKS_URL).href);
+    expect(parseKeylessConfig({ DATABASE_URL, JWKS_URL: environment.JWKS_URL }).databaseUrl).to.equal(
+      DATABASE_URL,
+    );
+  });
+
   it('names every mistake on a line of its own: the variable, what is wrong, what is allowed', () => {
     const mistakes = mistakesOf({
       PORT: '80a',
@@ -118,6 +147,28 @@ describe('configuration', () => {
       'a kid that comes twice',
       { JWT_SECRETS: `a=${JWT_SECRET},a=${JWT_SECRET}` },
       /^JWT_SECRETS: has the kid "a" more than once/,
+    ],
+    [
+      'a public key as a secret',
+      { JWT_SECRET: '-----BEGIN PUBLIC KEY-----\nhunter2' },
+      /^JWT_SECRET: the secret is a key in PEM/,
+    ],
+    [
+      'a JWKS without a secret to sign with',
+      { DATABASE_URL, JWKS_URL: 'https://id.example.com/jwks.json' },
+      /^SIGNING_SECRET: is not set; with JWKS_URL it is needed/,
+    ],
+    ['a JWKS over plain http', { JWKS_URL: 'http://id.example.com/' }, /^JWKS_URL: is not an https URL/],
+    [
+      'a JWKS URL with a password',
+      { JWKS_URL: 'https://u:hunter2@id.example.com/' },
+      /^JWKS_URL: is not an https URL/,
+    ],
+    ['a JWKS URL that is none', { JWKS_URL: 'hunter2' }, /^JWKS_URL: is not an https URL/],
+    [
+      'a SameSite of no browser',
+      { COOKIE_SAME_SITE: 'Lax' },
+      /^COOKIE_SAME_SITE: "Lax" is not one of strict/,
     ],
     ['a short signing secret', { SIGNING_SECRET: 'hunter2' }, /^SIGNING_SECRET: the secret has 7 bytes/],
     [
@@ -180,6 +231,6 @@ describe('configuration', () => {
     const config = parseConfig({ JWT_SECRET, CORS_ORIGINS: 'https://a.example' });
     expect(() => Object.assign(config, { port: 1 })).to.throw(TypeError);
     expect(() => Object.assign(config.corsOrigins, ['x'])).to.throw(TypeError);
-    expect(() => Object.assign(config.jwtSecrets[0], { secret: 'x' })).to.throw(TypeError);
+    expect(() => Object.assign(config.jwtSecrets[0] ?? {}, { secret: 'x' })).to.throw(TypeError);
   });
 });

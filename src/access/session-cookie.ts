@@ -1,49 +1,44 @@
-import { hkdfSync } from 'node:crypto';
 import { parseCookie, stringifySetCookie } from 'cookie';
-import jwt from 'jsonwebtoken';
-import { type Claims, toClaims, verify } from './token.ts';
+import { OwnTokens } from './own-token.ts';
+import type { Claims } from './token.ts';
 
 /** Native `EventSource` sends no header of ours, but it sends cookies. */
-export const COOKIE_NAME = 'settlewire_session';
+const NAME = 'settlewire_session';
 
-const PURPOSE = 'settlewire session';
+/** How the cookie travels: over TLS, or over plain http on loopback. */
+export interface Transport {
+  readonly secure: boolean;
+}
 
 /**
- * The session cookie: the claims of an access token under a key of our own, never under the shared JWT secret, or another
- * backend would take the cookie's value for an access token.
+ * The session cookie: the claims of an access token under a key of our own. Over TLS its name has the prefix `__Host-`, which
+ * browsers let nobody but this host set, and not over plain http (RFC 6265bis, 4.1.3.2); no other name counts there.
  */
 export class SessionCookie {
-  readonly #key: Buffer;
+  readonly #tokens: OwnTokens;
+  readonly #sameSite: 'strict' | 'lax' | 'none';
   readonly #now: () => number;
 
-  /** @param secret SIGNING_SECRET or, without one, the JWT secret; a key for this purpose alone is derived from it (HKDF, RFC 5869) */
-  constructor(secret: string, now: () => number) {
-    this.#key = Buffer.from(hkdfSync('sha256', secret, '', PURPOSE, 32));
+  /** @param secrets as for {@link OwnTokens} */
+  constructor(
+    secrets: readonly [string, ...string[]],
+    sameSite: 'strict' | 'lax' | 'none',
+    now: () => number,
+  ) {
+    this.#tokens = new OwnTokens('session', secrets, now);
+    this.#sameSite = sameSite;
     this.#now = now;
   }
 
   /** `Set-Cookie` for a session that lasts as long as the credential it came from. */
-  issue(claims: Claims, { secure }: { secure: boolean }): string {
-    const value = jwt.sign(
-      {
-        sub: claims.subject,
-        walletAddress: claims.walletAddress,
-        role: claims.role,
-        // Names of our own: `iat` would be set to now where the credential has none, and outlive its revocation.
-        tokenId: claims.tokenId,
-        issuedAt: claims.issuedAt,
-        exp: claims.expiresAt,
-      },
-      this.#key,
-      { algorithm: 'HS256', audience: PURPOSE, noTimestamp: true },
-    );
+  issue(claims: Claims, transport: Transport): string {
     const maxAge = Math.max(0, Math.floor(claims.expiresAt - this.#now() / 1000));
-    return setCookie(value, maxAge, secure);
+    return this.#setCookie(this.#tokens.issue(claims).token, maxAge, transport);
   }
 
   /** `Set-Cookie` that ends the session. */
-  clear({ secure }: { secure: boolean }): string {
-    return setCookie('', 0, secure);
+  clear(transport: Transport): string {
+    return this.#setCookie('', 0, transport);
   }
 
   /**
@@ -51,23 +46,24 @@ export class SessionCookie {
    * @returns undefined if there is no session cookie
    * @throws CredentialError if there is one that is not valid
    */
-  read(header: string | undefined): Claims | undefined {
-    const value = parseCookie(header ?? '')[COOKIE_NAME];
+  read(header: string | undefined, { secure }: Transport): Claims | undefined {
+    const value = parseCookie(header ?? '')[nameOf(secure)];
     if (value === undefined || value === '') return undefined;
-    const { tokenId, issuedAt, ...claims } = verify(value, this.#key, {
-      audience: PURPOSE,
-      clockTimestamp: Math.floor(this.#now() / 1000),
+    return this.#tokens.read(value).claims;
+  }
+
+  #setCookie(value: string, maxAge: number, { secure }: Transport): string {
+    return stringifySetCookie(nameOf(secure), value, {
+      httpOnly: true,
+      // Browsers drop None without Secure; pages of other ports on loopback are of the same site anyway.
+      sameSite: this.#sameSite === 'none' && !secure ? 'lax' : this.#sameSite,
+      path: '/',
+      maxAge,
+      secure,
     });
-    return toClaims({ ...claims, jti: tokenId, iat: issuedAt }, this.#now);
   }
 }
 
-function setCookie(value: string, maxAge: number, secure: boolean): string {
-  return stringifySetCookie(COOKIE_NAME, value, {
-    httpOnly: true,
-    sameSite: 'strict',
-    path: '/',
-    maxAge,
-    secure,
-  });
+function nameOf(secure: boolean): string {
+  return secure ? `__Host-${NAME}` : NAME;
 }

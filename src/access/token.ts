@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import jwt from 'jsonwebtoken';
 import type { JwtSecret } from '../variables.ts';
 import { isKey } from './topics.ts';
@@ -27,13 +28,33 @@ export class CredentialError extends Error {
   }
 }
 
+/** Public keys of whoever issues the tokens. */
+export interface IssuerKeys {
+  /**
+   * @param kid null for a token that names no key
+   * @returns undefined if there is no such key
+   * @throws KeysUnavailableError if that cannot be known at the moment
+   */
+  find(algorithm: PublicAlgorithm, kid: string | null): Promise<KeyObject | undefined>;
+}
+
+/** The issuer's keys cannot be had, so nobody can tell whether a credential is good. */
+export class KeysUnavailableError extends Error {
+  override readonly name = 'KeysUnavailableError';
+}
+
 export interface TokenRules {
   readonly secrets: readonly JwtSecret[];
+  /** Null where there is no JWKS. */
+  readonly issuerKeys: IssuerKeys | null;
   readonly issuer: string | null;
   readonly audience: string | null;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }
+
+/** What an issuer may sign with: the kind of key decides which, never the token. */
+export type PublicAlgorithm = 'RS256' | 'ES256';
 
 /** Clocks of different machines differ; allowed for `nbf` and `iat`, never for `exp`. */
 const TOLERANCE_SECONDS = 5;
@@ -43,18 +64,18 @@ const LONGEST_TOKEN_ID = 256;
 const LAST_SECOND = 8.64e12;
 
 /**
- * Checks an access token (RFC 7519): HS256 only, by `kid`; `iss` and `aud` where configured; `exp` required; `type`, if present, `access`.
- * @throws CredentialError
+ * Checks an access token (RFC 7519, and RFC 8725 on what to beware of): HS256 with our secrets, RS256 or ES256 with the issuer's
+ * keys, each by `kid` and with no other algorithm than the key is for; `iss` and `aud` where configured; `exp` required; `type`,
+ * if present, `access`. Keys that a token brings along (`jwk`, `jku`, `x5c`) are not looked at.
+ * @throws CredentialError, KeysUnavailableError
  */
-export function verifyAccessToken(token: string, { secrets, issuer, audience, now }: TokenRules): Claims {
-  const kid = keyIdOf(token);
-  // A token without a kid is checked with the key without one; with a single key its name does not matter.
-  const key =
-    secrets.find((secret) => secret.kid === kid) ??
-    (kid === null && secrets.length === 1 ? secrets[0] : undefined);
-  if (key === undefined)
-    throw new CredentialError('unauthenticated', 'the token is not a JWT, or its kid is not known');
-  const claims = verify(token, key.secret, {
+export async function verifyAccessToken(token: string, rules: TokenRules): Promise<Claims> {
+  const { issuer, audience, now } = rules;
+  const { algorithm, kid } = headerOf(token);
+  const key = algorithm === 'HS256' ? secretOf(kid, rules) : await rules.issuerKeys?.find(algorithm, kid);
+  if (key === undefined) throw new CredentialError('unauthenticated', 'the kid of the token is not known');
+  const claims = verifySigned(token, key, {
+    algorithms: [algorithm],
     clockTimestamp: Math.floor(now() / 1000),
     ...(issuer === null ? {} : { issuer }),
     ...(audience === null ? {} : { audience }),
@@ -65,24 +86,48 @@ export function verifyAccessToken(token: string, { secrets, issuer, audience, no
   return toClaims(claims, now);
 }
 
-/** The `kid` that an unchecked token names. */
-function keyIdOf(token: string): string | null {
+/** What an unchecked token says that it is signed with. */
+function headerOf(token: string): { algorithm: 'HS256' | PublicAlgorithm; kid: string | null } {
+  const { alg, kid, crit } = decode(token);
+  if (alg !== 'HS256' && alg !== 'RS256' && alg !== 'ES256')
+    throw new CredentialError('unauthenticated', 'the algorithm of the token is none of ours');
+  // RFC 7515, 4.1.11: who does not understand what is critical must refuse. We understand nothing of it.
+  if (crit !== undefined)
+    throw new CredentialError('unauthenticated', 'the token asks for more than we know');
+  if (kid !== undefined && typeof kid !== 'string')
+    throw new CredentialError('unauthenticated', 'the kid of the token is no text');
+  return { algorithm: alg, kid: kid ?? null };
+}
+
+function decode(token: string): Record<string, unknown> {
   try {
-    return jwt.decode(token, { complete: true })?.header.kid ?? null;
+    return { ...jwt.decode(token, { complete: true })?.header };
   } catch {
-    throw new CredentialError('unauthenticated', 'the token is not a JWT');
+    return {};
   }
 }
 
+/** A token without a kid is checked with the secret without one; with a single secret its name does not matter. */
+function secretOf(kid: string | null, { secrets }: TokenRules): string | undefined {
+  const secret =
+    secrets.find((candidate) => candidate.kid === kid) ??
+    (kid === null && secrets.length === 1 ? secrets[0] : undefined);
+  return secret?.secret;
+}
+
 /**
- * Checks the signature (HS256), `nbf`, and what `options` ask for; everything but the meaning of the claims.
+ * Checks the signature, `nbf`, and what `options` ask for; everything but the meaning of the claims.
+ * @param options `algorithms` names the only one that the key is for
  * @throws CredentialError
  */
-export function verify(token: string, secret: string | Buffer, options: jwt.VerifyOptions): jwt.JwtPayload {
+export function verifySigned(
+  token: string,
+  key: string | KeyObject,
+  options: jwt.VerifyOptions & { algorithms: readonly [jwt.Algorithm] },
+): jwt.JwtPayload {
   try {
-    const claims = jwt.verify(token, secret, {
+    const claims = jwt.verify(token, key, {
       ...options,
-      algorithms: ['HS256'],
       clockTolerance: TOLERANCE_SECONDS,
       ignoreExpiration: true,
       complete: false,

@@ -1,5 +1,6 @@
 import type { Pool } from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Jwks } from '../access/jwks.ts';
 import { RATE_LIMITS, type RateLimitName, type RateLimits } from '../http/rate-limits.ts';
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
 import type { Hub } from '../hub/hub.ts';
@@ -144,6 +145,11 @@ export class Metrics {
       () => snapshots.refused,
     );
     this.watch('settlewire_snapshots_too_large', 'Snapshots of too many rows.', () => snapshots.tooLarge);
+  }
+
+  watchJwks(jwks: Jwks): void {
+    this.watch('settlewire_jwks_keys', 'Usable keys in the last good JWKS.', () => jwks.size);
+    this.watch('settlewire_jwks_age_seconds', 'Age of the last good JWKS; NaN before the first.', () => jwks.ageSeconds);
   }
 
   /** All metrics in the Prometheus text format. */

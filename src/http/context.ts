@@ -1,13 +1,11 @@
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
-import type { SessionCookie } from '../access/session-cookie.ts';
-import type { TokenRules } from '../access/token.ts';
+import type { Credentials } from '../access/credentials.ts';
 import type { Metrics } from '../admin/metrics.ts';
 import type { Config } from '../config.ts';
 import type { Hub } from '../hub/hub.ts';
 import type { Replay } from '../hub/subscriber.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
-
 import type { ConnectionLimits } from './connection-limits.ts';
 import type { RateLimits } from './rate-limits.ts';
 
@@ -15,7 +13,7 @@ import type { RateLimits } from './rate-limits.ts';
 export type Condition = 'ready' | 'unavailable' | 'draining';
 
 /** What the routes are wired with. */
-export interface Context {
+export interface Context extends Credentials {
   readonly config: Config;
   readonly log: Logger;
   readonly metrics: Metrics;
@@ -26,8 +24,6 @@ export interface Context {
   readonly connectionLimits: ConnectionLimits;
   readonly rateLimits: RateLimits;
   readonly snapshots: Snapshots;
-  readonly tokenRules: TokenRules;
-  readonly sessionCookie: SessionCookie;
   readonly condition: () => Condition;
   /** A number from 0 up to 1. */
   readonly random: () => number;

@@ -1,9 +1,10 @@
-import type { Request, RequestHandler } from 'express';
+import type { RequestHandler } from 'express';
 import { lookUpMembership, maySee } from '../access/actor.ts';
 import { CredentialError } from '../access/token.ts';
 import { authenticateBearer } from './authenticate.ts';
 import type { Context } from './context.ts';
 import { Problem } from './errors.ts';
+import { isSecure } from './origin.ts';
 
 /** `POST /v1/session`: a bearer token becomes an HttpOnly cookie, for native `EventSource` on the same site. */
 export function openSessionRoute(context: Context): RequestHandler {
@@ -31,9 +32,4 @@ export function closeSessionRoute(context: Context): RequestHandler {
     response.setHeader('Set-Cookie', context.sessionCookie.clear({ secure: isSecure(request) }));
     response.status(204).end();
   };
-}
-
-/** Browsers drop Secure cookies that come over plain http, so only http to a loopback name may do without. */
-function isSecure(request: Request): boolean {
-  return request.secure || !/^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(request.headers.host ?? '');
 }

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import jwt from 'jsonwebtoken';
 import { SessionCookie } from '../../src/access/session-cookie.ts';
+import { CredentialError } from '../../src/access/token.ts';
 import { rawHttp } from '../support/raw-http.ts';
 import type { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
@@ -9,13 +10,17 @@ import { makePerson, type Person } from '../support/world.ts';
 
 describe('a session cookie', () => {
   it('says by what the credential that it came from can be revoked', () => {
-    const cookie = new SessionCookie('a secret of this test alone, long enough for it', () => 1000);
+    const cookie = new SessionCookie(
+      ['a secret of this test alone, long enough for it'],
+      'strict',
+      () => 1000,
+    );
     for (const [tokenId, issuedAt] of [
       ['one', 0],
       [null, null],
     ] as const) {
       const claims = { subject: 'me', walletAddress: null, role: null, expiresAt: 60, tokenId, issuedAt };
-      expect(cookie.read(cookie.issue(claims, { secure: true }))).to.deep.equal(claims);
+      expect(cookie.read(cookie.issue(claims, { secure: true }), { secure: true })).to.deep.equal(claims);
     }
   });
 });
@@ -101,11 +106,109 @@ describe('the session cookie', () => {
           Host: host,
           Authorization: `Bearer ${person.token}`,
         });
-        expect(String(client.headers['set-cookie']).includes('Secure'), `${method} ${host}`).to.equal(
-          expected,
-        );
+        const cookie = String(client.headers['set-cookie']);
+        expect(cookie.includes('Secure'), `${method} ${host}`).to.equal(expected);
+        expect(cookie.startsWith('__Host-settlewire_session='), `${method} ${host}`).to.equal(expected);
       }
     }
+  });
+
+  it('counts over https only under the name that nobody else can set', async () => {
+    const { value } = await open();
+    const status = async (name: string, headers: Record<string, string>) =>
+      (await stage.send('GET', '/v1/cursor', { ...headers, Cookie: `${name}=${value}` })).status;
+    const https = { Host: 'pay.example.com' };
+    expect(await status('__Host-settlewire_session', https)).to.equal(200);
+    expect(await status('settlewire_session', https)).to.equal(401);
+    expect(await status('__Host-settlewire_session', {})).to.equal(401);
+  });
+
+  it('counts for pages of our own and of CORS_ORIGINS, and for no others', async () => {
+    const { value } = await open();
+    const other = await stage.addService({ CORS_ORIGINS: 'https://app.example.com' });
+    const status = async (name: string, headers: Record<string, string>): Promise<number> => {
+      const response = await stage.send(
+        'GET',
+        '/v1/cursor',
+        { ...headers, Cookie: `${name}settlewire_session=${value}` },
+        other,
+      );
+      return response.status;
+    };
+    const { host } = new URL(other.url);
+    const allowed: Record<string, string>[] = [
+      {},
+      { Origin: `http://${host}` },
+      { Origin: 'https://app.example.com' },
+      { Origin: 'https://app.example.com', 'Sec-Fetch-Site': 'cross-site' },
+      { 'Sec-Fetch-Site': 'same-origin' },
+      { 'Sec-Fetch-Site': 'none' },
+    ];
+    const foreign: Record<string, string>[] = [
+      { Origin: 'https://evil.example.com' },
+      { Origin: 'https://evil.example.com', 'Sec-Fetch-Site': 'same-origin' },
+      { Origin: 'http://app.example.com' },
+      { Origin: 'https://app.example.com.evil.example.com' },
+      { Origin: `https://${host}` },
+      { Origin: 'http://127.0.0.1:1' },
+      { Origin: 'null' },
+      { Origin: '' },
+      { 'Sec-Fetch-Site': 'cross-site' },
+      { 'Sec-Fetch-Site': 'same-site' },
+    ];
+    for (const headers of allowed) expect(await status('', headers), JSON.stringify(headers)).to.equal(200);
+    for (const headers of foreign) expect(await status('', headers), JSON.stringify(headers)).to.equal(401);
+    const Host = 'pay.example.com:443';
+    expect(await status('__Host-', { Host, Origin: 'https://pay.example.com' })).to.equal(200);
+    expect(await status('__Host-', { Host, Origin: 'http://pay.example.com' })).to.equal(401);
+    expect(await status('__Host-', { Host: '<', Origin: 'https://<' })).to.equal(401);
+    const bearer = { Authorization: `Bearer ${person.token}`, Origin: 'https://evil.example.com' };
+    expect(await status('', bearer), 'a bearer token is sent on purpose').to.equal(200);
+  });
+
+  it('is as SameSite as COOKIE_SAME_SITE says; None goes with Secure', async () => {
+    for (const [setting, plain, secure] of [
+      ['strict', 'Strict', 'Strict'],
+      ['lax', 'Lax', 'Lax'],
+      ['none', 'Lax', 'None'],
+    ] as const) {
+      const service = await stage.addService({ COOKIE_SAME_SITE: setting });
+      for (const [host, expected] of [
+        ['localhost', plain],
+        ['pay.example.com', secure],
+      ] as const) {
+        const { headers } = await stage.send('DELETE', '/v1/session', { Host: host }, service);
+        expect(String(headers['set-cookie'])).to.match(new RegExp(`; SameSite=${expected}$`));
+      }
+    }
+  });
+
+  it('survives a change of the secrets that is made in two steps', async () => {
+    const secrets = { old: 'o'.repeat(40), new: 'n'.repeat(40) };
+    const cookie = (secret: string, accepted: string[]) =>
+      new SessionCookie([secret, ...accepted], 'strict', Date.now);
+    const claims = {
+      subject: person.id,
+      walletAddress: null,
+      role: null,
+      tokenId: null,
+      issuedAt: null,
+      expiresAt: Date.now() / 1000 + 60,
+    };
+    const plain = { secure: false };
+    const steps = [
+      cookie(secrets.old, []),
+      cookie(secrets.old, [secrets.new]),
+      cookie(secrets.new, [secrets.old]),
+      cookie(secrets.new, []),
+    ];
+    for (const [at, step] of steps.entries()) {
+      // While instances are restarted one by one, each step runs beside the one before.
+      for (const peer of steps.slice(Math.max(0, at - 1), at + 2))
+        expect(peer.read(step.issue(claims, plain), plain), `step ${at}`).to.deep.equal(claims);
+    }
+    const [first, , , last] = steps;
+    expect(() => last?.read(first?.issue(claims, plain), plain)).to.throw(CredentialError);
   });
 
   it('ends with the token that it came from, to the second', async () => {

@@ -11,6 +11,7 @@ const NOW = 1_800_000_000;
 function rules(changes: Partial<TokenRules> = {}): TokenRules {
   return {
     secrets: [{ kid: null, secret: SECRET }],
+    issuerKeys: null,
     issuer: null,
     audience: null,
     now: () => NOW * 1000,
@@ -34,9 +35,9 @@ function forge(header: unknown, payload: unknown, secret: string | Buffer = SECR
 }
 
 /** `ok` or the code of the refusal; anything else that is thrown is a failure. */
-function outcome(token: string, changes: Partial<TokenRules> = {}): string {
+async function outcome(token: string, changes: Partial<TokenRules> = {}): Promise<string> {
   try {
-    verifyAccessToken(token, rules(changes));
+    await verifyAccessToken(token, rules(changes));
     return 'ok';
   } catch (error) {
     if (error instanceof CredentialError) return error.code;
@@ -45,7 +46,7 @@ function outcome(token: string, changes: Partial<TokenRules> = {}): string {
 }
 
 describe('an access token', () => {
-  it('says who, in which role, with which wallet, and until when', () => {
+  it('says who, in which role, with which wallet, and until when', async () => {
     const expected: Claims = {
       subject: USER,
       walletAddress: '0xabc',
@@ -54,30 +55,30 @@ describe('an access token', () => {
       issuedAt: NOW,
       expiresAt: NOW + 60,
     };
-    expect(verifyAccessToken(sign({ walletAddress: '0xabc', role: 'ADMIN' }), rules())).to.deep.equal(
+    expect(await verifyAccessToken(sign({ walletAddress: '0xabc', role: 'ADMIN' }), rules())).to.deep.equal(
       expected,
     );
     for (const walletAddress of [1, '', 'a\0b'])
-      expect(verifyAccessToken(sign({ walletAddress, role: ['ADMIN'] }), rules())).to.deep.equal({
+      expect(await verifyAccessToken(sign({ walletAddress, role: ['ADMIN'] }), rules())).to.deep.equal({
         ...expected,
         walletAddress: null,
         role: null,
       });
   });
 
-  it('says by what it can be revoked', () => {
+  it('says by what it can be revoked', async () => {
     const payload = { sub: USER, exp: NOW + 60 };
-    const of = (more: object) => {
-      const { tokenId, issuedAt } = verifyAccessToken(
+    const of = async (more: object) => {
+      const { tokenId, issuedAt } = await verifyAccessToken(
         forge({ alg: 'HS256' }, { ...payload, ...more }),
         rules(),
       );
       return [tokenId, issuedAt];
     };
-    expect(of({})).to.deep.equal([null, null]);
-    expect(of({ jti: 'ä token/1', iat: NOW - 0.5 })).to.deep.equal(['ä token/1', NOW - 0.5]);
-    expect(of({ jti: null, iat: 'yesterday' })).to.deep.equal([null, null]);
-    expect(of({ jti: 'x'.repeat(256), iat: 0 })).to.deep.equal(['x'.repeat(256), 0]);
+    expect(await of({})).to.deep.equal([null, null]);
+    expect(await of({ jti: 'ä token/1', iat: NOW - 0.5 })).to.deep.equal(['ä token/1', NOW - 0.5]);
+    expect(await of({ jti: null, iat: 'yesterday' })).to.deep.equal([null, null]);
+    expect(await of({ jti: 'x'.repeat(256), iat: 0 })).to.deep.equal(['x'.repeat(256), 0]);
   });
 
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -134,6 +135,8 @@ describe('an access token', () => {
       'unauthenticated',
     ],
     ['with a number as its jti', forge({ alg: 'HS256' }, { ...claims, jti: 5 }), 'unauthenticated'],
+    ['that asks for more', forge({ alg: 'HS256', crit: ['exp'] }, claims), 'unauthenticated'],
+    ['with a null kid', forge({ alg: 'HS256', kid: null }, claims), 'unauthenticated'],
     ['whose payload is text', forge({ alg: 'HS256' }, '"text"'), 'unauthenticated'],
     ['whose payload is an array', forge({ alg: 'HS256' }, []), 'unauthenticated'],
     ['whose payload is null', forge({ alg: 'HS256' }, 'null'), 'unauthenticated'],
@@ -149,54 +152,56 @@ describe('an access token', () => {
     ['for no audience where one is wanted', sign(), 'unauthenticated', { audience: 'settlewire' }],
   ];
   for (const [what, token, expected, changes] of cases) {
-    it(`${what}: ${expected}`, () => {
-      expect(outcome(token, changes)).to.equal(expected);
+    it(`${what}: ${expected}`, async () => {
+      expect(await outcome(token, changes)).to.equal(expected);
     });
   }
 
-  it('is checked with the key that its kid names, and with no other', () => {
+  it('is checked with the key that its kid names, and with no other', async () => {
     const two = {
       secrets: [
         { kid: 'old', secret: OTHER },
         { kid: 'new', secret: SECRET },
       ],
     };
-    expect(outcome(sign({}, SECRET, { keyid: 'new' }), two)).to.equal('ok');
-    expect(outcome(sign({}, OTHER, { keyid: 'old' }), two)).to.equal('ok');
-    expect(outcome(sign({}, OTHER, { keyid: 'new' }), two)).to.equal('unauthenticated');
-    expect(outcome(sign({}, SECRET, { keyid: 'newer' }), two)).to.equal('unauthenticated');
-    expect(outcome(sign(), two), 'no kid, several keys').to.equal('unauthenticated');
-    expect(outcome(forge({ alg: 'HS256', kid: ['new'] }, claims), two)).to.equal('unauthenticated');
-    expect(outcome(forge({ alg: 'HS256', kid: '__proto__' }, claims), two)).to.equal('unauthenticated');
+    expect(await outcome(sign({}, SECRET, { keyid: 'new' }), two)).to.equal('ok');
+    expect(await outcome(sign({}, OTHER, { keyid: 'old' }), two)).to.equal('ok');
+    expect(await outcome(sign({}, OTHER, { keyid: 'new' }), two)).to.equal('unauthenticated');
+    expect(await outcome(sign({}, SECRET, { keyid: 'newer' }), two)).to.equal('unauthenticated');
+    expect(await outcome(sign(), two), 'no kid, several keys').to.equal('unauthenticated');
+    expect(await outcome(forge({ alg: 'HS256', kid: ['new'] }, claims), two)).to.equal('unauthenticated');
+    expect(await outcome(forge({ alg: 'HS256', kid: '__proto__' }, claims), two)).to.equal('unauthenticated');
     const one = { secrets: [{ kid: 'only', secret: SECRET }] };
-    expect(outcome(sign(), one), 'no kid, one key').to.equal('ok');
-    expect(outcome(sign({}, SECRET, { keyid: 'another' }), one)).to.equal('unauthenticated');
-    expect(outcome(sign({}, SECRET, { keyid: 'any' })), 'a kid, one key without').to.equal('unauthenticated');
+    expect(await outcome(sign(), one), 'no kid, one key').to.equal('ok');
+    expect(await outcome(sign({}, SECRET, { keyid: 'another' }), one)).to.equal('unauthenticated');
+    expect(await outcome(sign({}, SECRET, { keyid: 'any' })), 'a kid, one key without').to.equal(
+      'unauthenticated',
+    );
   });
 
-  it('is refused, and nothing else happens, whatever it is made of', () => {
+  it('is refused, and nothing else happens, whatever it is made of', async () => {
     const part = fc.oneof(
       fc.string({ unit: 'binary' }),
       fc.json(),
       fc.constant('{"alg":"HS256","typ":"JWT"}'),
     );
-    fc.assert(
-      fc.property(fc.tuple(part, part), fc.boolean(), ([header, payload], signed) => {
+    await fc.assert(
+      fc.asyncProperty(fc.tuple(part, part), fc.boolean(), async ([header, payload], signed) => {
         const token = forge(header, payload, signed ? SECRET : OTHER);
-        expect(outcome(token)).to.be.oneOf(['unauthenticated', 'token_expired']);
+        expect(await outcome(token)).to.be.oneOf(['unauthenticated', 'token_expired']);
       }),
     );
-    fc.assert(
-      fc.property(fc.string({ unit: 'binary' }), (text) => {
-        expect(outcome(text)).to.equal('unauthenticated');
+    await fc.assert(
+      fc.asyncProperty(fc.string({ unit: 'binary' }), async (text) => {
+        expect(await outcome(text)).to.equal('unauthenticated');
       }),
     );
   });
 
-  it('is refused when a single character of it is changed', () => {
+  it('is refused when a single character of it is changed', async () => {
     const token = sign();
-    fc.assert(
-      fc.property(fc.nat(token.length - 1), fc.constantFrom(...'AZaz09-_.'), (at, character) => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(token.length - 1), fc.constantFrom(...'AZaz09-_.'), async (at, character) => {
         fc.pre(token[at] !== character);
         const changed = token.slice(0, at) + character + token.slice(at + 1);
         // The last character of base64 carries bits that mean nothing.
@@ -205,7 +210,7 @@ describe('an access token', () => {
             Buffer.from(token.split('.')[2] ?? '', 'base64url'),
           ) || at < token.lastIndexOf('.'),
         );
-        expect(outcome(changed)).not.to.equal('ok');
+        expect(await outcome(changed)).not.to.equal('ok');
       }),
     );
   });

@@ -62,9 +62,14 @@ export class Stage {
   }
 
   /** One request as it is: whatever headers, redirects and errors not followed. */
-  send(method: string, path: string, headers: Record<string, string | string[]> = {}): Promise<Answer> {
+  send(
+    method: string,
+    path: string,
+    headers: Record<string, string | string[]> = {},
+    service: Service = this.service,
+  ): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const call = request(this.service.url + path, { method, headers, agent: false }, (response) => {
+      const call = request(service.url + path, { method, headers, agent: false }, (response) => {
         let body = '';
         response.setEncoding('utf8');
         response.on('data', (chunk: string) => {

@@ -1,0 +1,28 @@
+import type { Config } from '../config.ts';
+import { SessionCookie } from './session-cookie.ts';
+import { Tickets } from './ticket.ts';
+import type { IssuerKeys, TokenRules } from './token.ts';
+
+/** Everything that tells who is asking. */
+export interface Credentials {
+  readonly tokenRules: TokenRules;
+  readonly sessionCookie: SessionCookie;
+  readonly tickets: Tickets;
+}
+
+/**
+ * @param issuerKeys null where there is no JWKS
+ * @param now milliseconds since 1970
+ */
+export function createCredentials(
+  config: Config,
+  issuerKeys: IssuerKeys | null,
+  now: () => number,
+): Credentials {
+  const { jwtSecrets, jwtIssuer, jwtAudience, signingSecrets } = config;
+  return {
+    tokenRules: { secrets: jwtSecrets, issuerKeys, issuer: jwtIssuer, audience: jwtAudience, now },
+    sessionCookie: new SessionCookie(signingSecrets, config.cookieSameSite, now),
+    tickets: new Tickets(signingSecrets, config.ticketSeconds, now),
+  };
+}
