@@ -149,7 +149,11 @@ export class Metrics {
 
   watchJwks(jwks: Jwks): void {
     this.watch('settlewire_jwks_keys', 'Usable keys in the last good JWKS.', () => jwks.size);
-    this.watch('settlewire_jwks_age_seconds', 'Age of the last good JWKS; NaN before the first.', () => jwks.ageSeconds);
+    this.watch(
+      'settlewire_jwks_age_seconds',
+      'Age of the last good JWKS; NaN before the first.',
+      () => jwks.ageSeconds,
+    );
   }
 
   /** All metrics in the Prometheus text format. */
