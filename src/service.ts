@@ -15,6 +15,7 @@ import type { Condition, Context } from './http/context.ts';
 import { RateLimits } from './http/rate-limits.ts';
 import { createPublicServer } from './http/server.ts';
 import { Hub } from './hub/hub.ts';
+import { SharedPages } from './hub/shared-pages.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Replayer } from './outbox/replayer.ts';
 import { Retention } from './outbox/retention.ts';
@@ -85,7 +86,10 @@ export class Service {
       pageEvents: config.replayPageEvents,
       pageBytes: Math.floor(config.subscriberBufferBytes / 2),
     });
-    const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pool: this.#pool });
+    const pages = new SharedPages((topics, after, through) => replayer.page(topics, after, through), {
+      maxBytes: config.replayCacheBytes,
+    });
+    const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pages, pool: this.#pool });
     const rateLimits = new RateLimits(
       config,
       () => performance.now(),
@@ -111,7 +115,7 @@ export class Service {
       connectionLimits,
       rateLimits,
       snapshots,
-      replay: (topics, after, through) => replayer.page(topics, after, through),
+      replay: (topics, after, through) => pages.page(topics, after, through),
       ...createCredentials(config, this.#jwks, now),
       condition: () => this.condition,
       random,
@@ -225,7 +229,7 @@ function listen(server: Server, port: number, host: string): Promise<void> {
   });
 }
 
-/** Closes a server; connections that linger after a second are cut. */
+/** Closes a server; connections that linger after a second are cut, and streams have seen to themselves by then. */
 function close(server: Server): Promise<void> {
   return new Promise((resolve) => {
     const cut = setTimeout(() => server.closeAllConnections(), 1000);

@@ -4,9 +4,19 @@ import type { Jwks } from '../access/jwks.ts';
 import { RATE_LIMITS, type RateLimitName, type RateLimits } from '../http/rate-limits.ts';
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
 import type { Hub } from '../hub/hub.ts';
+import type { SharedPages } from '../hub/shared-pages.ts';
 import type { Replayer } from '../outbox/replayer.ts';
 import type { Relay } from '../relay/relay.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
+
+/** Parts that keep values of their own. */
+interface MetricsSources {
+  readonly hub: Hub;
+  readonly relay: Relay;
+  readonly replayer: Replayer;
+  readonly pages: SharedPages;
+  readonly pool: Pool;
+}
 
 /** What the service counts, for Prometheus. Values that parts keep themselves are read when asked for. */
 export class Metrics {
@@ -17,7 +27,7 @@ export class Metrics {
   readonly #refusals: Counter<'reason'>;
   readonly #rateLimited: Counter<'limit'>;
 
-  constructor({ hub, relay, replayer, pool }: { hub: Hub; relay: Relay; replayer: Replayer; pool: Pool }) {
+  constructor({ hub, relay, replayer, pages, pool }: MetricsSources) {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     this.#connects = new Counter({ registers, name: 'settlewire_connects_total', help: 'Streams opened.' });
@@ -53,6 +63,9 @@ export class Metrics {
     read('settlewire_replay_window_bytes', 'Bytes in the replay window.', () => hub.window.bytes);
     read('settlewire_replay_pages', 'Pages of the past read from the database.', () => replayer.pages);
     read('settlewire_replay_waiting', 'Replays waiting for their turn.', () => replayer.waiting);
+    read('settlewire_replay_pages_shared', 'Pages that had been read for somebody else.', () => pages.hits);
+    read('settlewire_replay_cache_bytes', 'Bytes of pages kept for others.', () => pages.bytes);
+    read('settlewire_replay_steps_waiting', 'Replays waiting for the event loop.', () => hub.turns.waiting);
     read(
       'settlewire_database_waiting',
       'Queries waiting for a database connection.',

@@ -4,7 +4,7 @@ import type { Credentials } from '../access/credentials.ts';
 import type { Metrics } from '../admin/metrics.ts';
 import type { Config } from '../config.ts';
 import type { Hub } from '../hub/hub.ts';
-import type { Replay } from '../hub/subscriber.ts';
+import type { Replay } from '../hub/past.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
 import type { ConnectionLimits } from './connection-limits.ts';
 import type { RateLimits } from './rate-limits.ts';

@@ -61,7 +61,6 @@ async function open(
   }
   const release = context.connectionLimits.take(membership.own[0] ?? '');
   if (release === undefined) throw new Refusal('too_many_connections');
-  response.once('close', release);
   response.writeHead(200, streamHeaders(start.cursor));
-  openStream(context, response, { claims, start, from, membership, named });
+  openStream(context, response, { claims, start, from, membership, named, release });
 }

@@ -38,8 +38,8 @@ export function sendRefusal(
   const retryMs = Math.ceil(waitMs) + jitteredRetryMs(context);
   context.metrics.refused(reason);
   if (wantsStream(request)) {
-    response.writeHead(200, { ...streamHeaders(), Connection: 'close' });
-    response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs));
+    response.writeHead(200, streamHeaders());
+    response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs).bytes);
   } else {
     const code = reason === 'draining' ? 'unavailable' : reason;
     sendProblem(response, new Problem(code), Math.ceil(retryMs / 1000));

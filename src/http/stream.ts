@@ -21,17 +21,20 @@ export interface Admission {
   readonly membership: Membership;
   /** The topics asked for by name, of which the actor may see all; undefined for a feed. */
   readonly named: readonly string[] | undefined;
+  /** Gives back the stream's place among the connections; called when it has closed. */
+  readonly release: () => void;
 }
 
 /** Makes a subscriber of a response whose head has been written. */
 export function openStream(context: Context, response: Response, admission: Admission): void {
   const { config, hub, metrics } = context;
-  const { claims, start, from, membership, named } = admission;
+  const { claims, start, from, membership, named, release } = admission;
   const subscription = subscriptionOf(membership, named);
   const timers: NodeJS.Timeout[] = [];
   const connection = new Connection(response, {
     stallMs: config.stallSeconds * 1000,
     onClose: (stalled) => {
+      release();
       for (const timer of timers) clearTimeout(timer);
       if (stalled) metrics.disconnected('slow_consumer');
       subscriber.closed();

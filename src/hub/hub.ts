@@ -4,6 +4,10 @@ import { encodeEvent } from '../sse/frame.ts';
 import { ReplayWindow } from './replay-window.ts';
 import { SharedBytes } from './shared-bytes.ts';
 import type { Subscriber } from './subscriber.ts';
+import { Turns } from './turns.ts';
+
+/** Replays together keep the event loop for so long, in milliseconds; a live event waits no longer for them. */
+const REPLAY_SHARE_MS = 3;
 
 /**
  * Topic → subscribers, in one process. The relay gives it every event once and in order; it hands the same bytes to every
@@ -14,6 +18,7 @@ export class Hub {
   readonly #byTopic = new Map<string, Set<Subscriber>>();
   readonly #ofAll = new Set<Subscriber>();
   readonly #subscribers = new Set<Subscriber>();
+  readonly turns = new Turns(REPLAY_SHARE_MS);
   #window: ReplayWindow;
   #cursor = 0;
   #history: History = { epoch: '', firstId: 0, oldest: 0 };

@@ -32,7 +32,7 @@ export class ReplayWindow {
 
   push(frame: Frame): void {
     this.#frames.push(frame);
-    this.#bytes += frame.bytes.length;
+    this.#bytes += frame.chunk.length;
     while (this.events > this.#maxEvents || this.#bytes > this.#maxBytes) this.#dropOldest();
     if (this.#first > 1024 && this.#first * 2 > this.#frames.length) {
       this.#frames = this.#frames.slice(this.#first);
@@ -54,7 +54,7 @@ export class ReplayWindow {
     const frame = this.#frames[this.#first];
     if (frame === undefined) return;
     this.#start = frame.id;
-    this.#bytes -= frame.bytes.length;
+    this.#bytes -= frame.chunk.length;
     this.#frames[this.#first] = undefined;
     this.#first += 1;
   }

@@ -1,3 +1,4 @@
+import { Chunk } from '../sse/chunk.ts';
 import type { Frame } from '../sse/frame.ts';
 
 /**
@@ -9,12 +10,12 @@ export class SharedBytes {
   readonly #frame: Frame | undefined;
   readonly length: number;
   #follower: SharedBytes | undefined;
-  #joined: Buffer | undefined;
+  #joined: Chunk | undefined;
 
   constructor(before?: SharedBytes, frame?: Frame) {
     this.#before = before;
     this.#frame = frame;
-    this.length = before === undefined || frame === undefined ? 0 : before.length + frame.bytes.length;
+    this.length = before === undefined || frame === undefined ? 0 : before.length + frame.chunk.length;
   }
 
   /** These frames and one more. Frames come in the order of their ids, so the newest follower is the only one that can recur. */
@@ -24,14 +25,14 @@ export class SharedBytes {
     return this.#follower;
   }
 
-  /** All bytes in one buffer, joined once. */
-  bytes(): Buffer {
+  /** All of them as one chunk, joined once. */
+  chunk(): Chunk {
     if (this.#joined === undefined) {
-      const parts: Buffer[] = [];
+      const parts: Chunk[] = [];
       for (let at: SharedBytes | undefined = this; at !== undefined; at = at.#before) {
-        if (at.#frame !== undefined) parts.push(at.#frame.bytes);
+        if (at.#frame !== undefined) parts.push(at.#frame.chunk);
       }
-      this.#joined = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts.reverse(), this.length);
+      this.#joined = Chunk.join(parts.reverse());
     }
     return this.#joined;
   }

@@ -1,16 +1,10 @@
-import { setImmediate } from 'node:timers/promises';
-import type { Page } from '../outbox/reader.ts';
-import {
-  caughtUpFrame,
-  cursorFrame,
-  disconnectFrame,
-  encodeEvent,
-  type Frame,
-  HEARTBEAT,
-} from '../sse/frame.ts';
+import { Chunk } from '../sse/chunk.ts';
+import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } from '../sse/frame.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
+import { Past, type Replay, type Stretch } from './past.ts';
 import type { SharedBytes } from './shared-bytes.ts';
+import type { Sink } from './sink.ts';
 import type { Subscription } from './subscription.ts';
 
 /*
@@ -30,20 +24,6 @@ import type { Subscription } from './subscription.ts';
  * at or below what it has are not for it; but they are looked at, since one of them may take a topic away.
  */
 
-/** Where the bytes go. */
-export interface Sink {
-  /** Bytes written that the kernel has not taken yet. */
-  readonly buffered: number;
-  write(bytes: Buffer): void;
-  /** Resolves when more may be written, or when the sink has closed. */
-  drained(): Promise<void>;
-  /** Writes the last bytes and closes. */
-  end(bytes: Buffer): void;
-}
-
-/** Reads a page of the past from the database; see `readPage`. */
-export type Replay = (topics: readonly string[] | 'all', after: number, through: number) => Promise<Page>;
-
 export interface SubscriberOptions {
   readonly hub: Hub;
   readonly sink: Sink;
@@ -62,9 +42,6 @@ export interface SubscriberOptions {
   /** The replay failed; the subscriber is disconnected as `unavailable`. */
   readonly onReplayError: (error: unknown) => void;
 }
-
-/** Most frames of the window looked at in one turn of the event loop. */
-const WINDOW_SLICE = 2000;
 
 /** One SSE connection, as the hub sees it. */
 export class Subscriber {
@@ -112,7 +89,7 @@ export class Subscriber {
       this.#pending = nothing;
       this.#room = this.#options.bufferBytes - this.#options.sink.buffered;
     }
-    if (this.#pending.length + frame.bytes.length > this.#room) {
+    if (this.#pending.length + frame.chunk.length > this.#room) {
       this.#state = 'replaying';
       this.#cursor = frame.id - 1;
       return first;
@@ -127,7 +104,7 @@ export class Subscriber {
     const pending = this.#pending;
     this.#pending = undefined;
     if (this.#state === 'ended') return;
-    if (pending !== undefined && pending.length > 0) this.#options.sink.write(pending.bytes());
+    if (pending !== undefined && pending.length > 0) this.#options.sink.write(pending.chunk());
     if (this.#endReason !== undefined) this.end(this.#endReason);
     else if (this.#state === 'replaying') void this.#catchUp();
   }
@@ -160,8 +137,9 @@ export class Subscriber {
 
   /** Runs once for each time that the subscriber is replaying: its last step turns it live, or ends it, and does no more. */
   async #catchUp(): Promise<void> {
+    const past = new Past(this.#options.hub, this.#options.replay);
     try {
-      while (await this.#catchUpStep()) await setImmediate();
+      while (await this.#catchUpStep(past));
     } catch (error) {
       this.#options.onReplayError(error);
       this.end('unavailable');
@@ -169,9 +147,10 @@ export class Subscriber {
   }
 
   /** @returns whether there is more to replay */
-  async #catchUpStep(): Promise<boolean> {
-    const { hub, sink, replay } = this.#options;
+  async #catchUpStep(past: Past): Promise<boolean> {
+    const { hub, sink } = this.#options;
     await sink.drained();
+    if (this.#state === 'replaying' && this.#cursor < hub.cursor) await hub.turns.take();
     if (this.#state !== 'replaying') return false;
     const after = this.#cursor;
     const through = hub.cursor;
@@ -179,40 +158,34 @@ export class Subscriber {
       this.#goLive();
       return false;
     }
-    const frames = hub.window.after(after, WINDOW_SLICE);
-    if (frames !== undefined) {
-      this.#replayFrames(frames, frames.length < WINDOW_SLICE ? through : undefined);
-      return true;
+    let stretch = past.fromWindow(after, through);
+    if (stretch === undefined) {
+      stretch = await past.fromDatabase(this.heard, after, through);
+      await hub.turns.take();
+      if (this.#state !== 'replaying') return false;
+      // Retention has passed the cursor: the client is told so when it comes back, with its access looked up anew.
+      if (stretch === undefined) {
+        this.end('unavailable');
+        return false;
+      }
     }
-    const asked = this.heard === 'all' ? undefined : new Set(this.heard);
-    const page = await replay(asked === undefined ? 'all' : [...asked], after, through);
-    if (this.#state !== 'replaying') return false;
-    // Retention has passed the cursor: the client is told so when it comes back, with its access looked up anew.
-    if (page.oldest > after) {
-      this.end('unavailable');
-      return false;
-    }
-    this.#replayFrames(page.events.map(encodeEvent), page.reached, asked);
+    this.#replayStretch(stretch);
     return true;
   }
 
-  /**
-   * Gives the client past frames in one write.
-   * @param reached if all frames are used the cursor moves here; undefined: to the last frame
-   * @param asked the topics that were read; undefined: every topic
-   */
-  #replayFrames(frames: readonly Frame[], reached?: number, asked?: ReadonlySet<string>): void {
+  /** Gives the client past frames in one write. */
+  #replayStretch({ frames, reached, asked }: Stretch): void {
     const { sink, bufferBytes } = this.#options;
     const { heard } = this;
-    const parts: Buffer[] = [];
+    const parts: Chunk[] = [];
     let size = 0;
     let complete = true;
     for (const frame of frames) {
       this.#cursor = frame.id;
       if (heard !== 'all' && !heard.has(frame.topic)) continue;
       if (this.#take(frame)) {
-        parts.push(frame.bytes);
-        size += frame.bytes.length;
+        parts.push(frame.chunk);
+        size += frame.chunk.length;
       }
       // A topic gained here was not asked for: the rest of the page lacks it.
       const gained =
@@ -223,7 +196,7 @@ export class Subscriber {
       }
     }
     if (complete && reached !== undefined) this.#cursor = reached;
-    if (size > 0) sink.write(Buffer.concat(parts, size));
+    if (size > 0) sink.write(Chunk.join(parts));
     if (this.#endReason !== undefined) this.end(this.#endReason);
   }
 

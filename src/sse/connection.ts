@@ -1,12 +1,16 @@
 import type { ServerResponse } from 'node:http';
-import type { Sink } from '../hub/subscriber.ts';
+import type { Socket } from 'node:net';
+import type { Sink } from '../hub/sink.ts';
+import { type Chunk, LAST_CHUNK } from './chunk.ts';
+import { takeSocket } from './wire.ts';
 
-/** `text/event-stream` and what keeps proxies from storing, compressing or holding it back. */
+/** `text/event-stream` and what keeps proxies from storing, compressing or holding it back; nothing follows it on its connection. */
 export function streamHeaders(cursor?: number): Record<string, string> {
   return {
     'Content-Type': 'text/event-stream; charset=utf-8',
     'Cache-Control': 'no-store, no-transform',
     'X-Accel-Buffering': 'no',
+    Connection: 'close',
     ...(cursor === undefined ? {} : { 'Last-Event-ID': String(cursor) }),
   };
 }
@@ -20,63 +24,106 @@ export interface ConnectionOptions {
 
 /** Sockets that vanish without a word are probed by the kernel after so long, in milliseconds. */
 const KEEP_ALIVE_MS = 30_000;
+/** A peer that has been told to come again has so long to take its last bytes; what it does not take is replayed to it. */
+const LINGER_MS = 1000;
 
 /**
- * The response of one SSE subscriber: where its bytes go and how fast they go.
+ * The connection of one SSE subscriber: where its bytes go and how fast they go. See wire.ts for what it does below node:http.
  *
  * The socket's idle time-out runs; Node starts it anew with each write and whenever the kernel has taken some of one. It counts
  * only if bytes wait, however few: so a peer without any progress is cut off, and a quiet stream is not.
  */
 export class Connection implements Sink {
-  readonly #response: ServerResponse;
+  readonly #socket: Socket;
+  readonly #chunked: boolean;
   readonly #options: ConnectionOptions;
-  #closed = false;
+  /** Until the socket has been taken from it. */
+  #response: ServerResponse | undefined;
+  #state: 'open' | 'ended' | 'closed' = 'open';
   #stalled = false;
+  readonly #untilDrained: (() => void)[] = [];
+  #cut: NodeJS.Timeout | undefined;
 
+  /**
+   * Sends the response's head.
+   * @param response with `streamHeaders`, its turn on its connection come
+   */
   constructor(response: ServerResponse, options: ConnectionOptions) {
+    const { socket } = response;
+    if (socket === null) throw new Error('the turn of this response has not come');
+    this.#socket = socket;
     this.#response = response;
     this.#options = options;
-    response.once('close', () => this.#close());
-    response.on('error', () => {});
-    response.setTimeout(options.stallMs);
-    response.on('timeout', () => {
-      if (response.writableLength === 0) return;
-      this.#stalled = true;
-      response.destroy();
-    });
-    response.socket?.setKeepAlive(true, KEEP_ALIVE_MS);
+    // The head and what is written in this turn go out together.
+    socket.cork();
+    process.nextTick(() => socket.uncork());
+    response.flushHeaders();
+    this.#chunked = response.chunkedEncoding;
+    // node:http cuts off whatever times out and has nobody to ask.
+    response.on('timeout', () => {});
+    socket.once('close', () => this.#close());
+    this.#listen();
+    socket.setTimeout(options.stallMs);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    setImmediate(() => this.#takeSocket());
   }
 
   get buffered(): number {
-    return this.#response.writableLength;
+    return this.#socket.writableLength;
   }
 
-  write(bytes: Buffer): void {
-    if (this.#closed || this.#response.writableEnded) return;
-    this.#response.write(bytes);
+  write(chunk: Chunk): void {
+    if (this.#state === 'open') this.#socket.write(this.#chunked ? chunk.framed : chunk.bytes);
   }
 
   async drained(): Promise<void> {
+    if (this.#state === 'closed' || !this.#socket.writableNeedDrain) return;
+    await new Promise<void>((resolve) => this.#untilDrained.push(resolve));
+  }
+
+  end(chunk: Chunk): void {
+    if (this.#state !== 'open') return;
+    this.write(chunk);
+    this.#state = 'ended';
+    if (this.#chunked) this.#socket.write(LAST_CHUNK);
+    this.#socket.destroySoon();
+    this.#cut = setTimeout(() => this.#cutOff(), Math.min(this.#options.stallMs, LINGER_MS));
+  }
+
+  #takeSocket(): void {
     const response = this.#response;
-    if (this.#closed || !response.writableNeedDrain) return;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        response.off('drain', done);
-        response.off('close', done);
-        resolve();
-      };
-      response.on('drain', done);
-      response.on('close', done);
+    this.#response = undefined;
+    if (response === undefined || this.#socket.destroyed || takeSocket(response) === undefined) return;
+    const socket = this.#socket;
+    this.#listen();
+    socket.on('error', () => {});
+    // A client that has asked for a stream has nothing more to say.
+    socket.on('end', () => socket.destroy());
+    socket.on('data', () => socket.destroy());
+    socket.resume();
+  }
+
+  #listen(): void {
+    this.#socket.on('drain', () => this.#releaseDrained());
+    this.#socket.on('timeout', () => {
+      if (this.#socket.writableLength > 0) this.#cutOff();
     });
   }
 
-  end(bytes: Buffer): void {
-    if (this.#closed || this.#response.writableEnded) return;
-    this.#response.end(bytes);
+  #cutOff(): void {
+    this.#stalled = true;
+    this.#socket.destroy();
   }
 
   #close(): void {
-    this.#closed = true;
+    this.#state = 'closed';
+    this.#response = undefined;
+    clearTimeout(this.#cut);
+    this.#releaseDrained();
     this.#options.onClose(this.#stalled);
+  }
+
+  #releaseDrained(): void {
+    for (const resolve of this.#untilDrained.splice(0)) resolve();
   }
 }

@@ -1,6 +1,7 @@
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
 import { type AccessChange, accessChange } from '../outbox/access-change.ts';
 import type { OutboxEvent } from '../outbox/event.ts';
+import { Chunk } from './chunk.ts';
 
 /*
  * Bytes on the wire (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream).
@@ -14,20 +15,20 @@ import type { OutboxEvent } from '../outbox/event.ts';
 export interface Frame {
   readonly id: number;
   readonly topic: string;
-  readonly bytes: Buffer;
+  readonly chunk: Chunk;
   readonly access?: AccessChange;
 }
 
 /** Nobody's data: a comment that keeps the connection open. A line and no more: an empty line after it would be a block without data. */
-export const HEARTBEAT = Buffer.from(':\n');
+export const HEARTBEAT = Chunk.of(':\n');
 
 /** Encodes an event once, for all its subscribers. */
 export function encodeEvent(event: OutboxEvent): Frame {
-  const bytes = Buffer.from(`event: ${event.type}\ndata: ${event.data}\nid: ${event.id}\n\n`);
+  const chunk = Chunk.of(`event: ${event.type}\ndata: ${event.data}\nid: ${event.id}\n\n`);
   const access = accessChange(event);
   return access === undefined
-    ? { id: event.id, topic: event.topic, bytes }
-    : { id: event.id, topic: event.topic, bytes, access };
+    ? { id: event.id, topic: event.topic, chunk }
+    : { id: event.id, topic: event.topic, chunk, access };
 }
 
 export interface Session {
@@ -42,18 +43,18 @@ export interface Session {
 }
 
 /** The first block; `retryMs` is how long a client waits before it reconnects. */
-export function sessionFrame(session: Session, retryMs: number): Buffer {
-  return Buffer.from(`retry: ${retryMs}\nevent: session\ndata: ${JSON.stringify(session)}\n\n`);
+export function sessionFrame(session: Session, retryMs: number): Chunk {
+  return Chunk.of(`retry: ${retryMs}\nevent: session\ndata: ${JSON.stringify(session)}\n\n`);
 }
 
 /** Replay ends and live begins here. */
-export function caughtUpFrame(cursor: number): Buffer {
-  return Buffer.from(`event: caught-up\ndata: {"cursor":${cursor}}\nid: ${cursor}\n\n`);
+export function caughtUpFrame(cursor: number): Chunk {
+  return Chunk.of(`event: caught-up\ndata: {"cursor":${cursor}}\nid: ${cursor}\n\n`);
 }
 
 /** A quiet client's cursor moves on over other people's events. */
-export function cursorFrame(cursor: number): Buffer {
-  return Buffer.from(`event: cursor\ndata: {"cursor":${cursor}}\nid: ${cursor}\n\n`);
+export function cursorFrame(cursor: number): Chunk {
+  return Chunk.of(`event: cursor\ndata: {"cursor":${cursor}}\nid: ${cursor}\n\n`);
 }
 
 export interface Reset {
@@ -67,13 +68,13 @@ export interface Reset {
 }
 
 /** Exact replay is impossible: take the state again. */
-export function resetFrame(reset: Reset): Buffer {
-  return Buffer.from(`event: reset\ndata: ${JSON.stringify(reset)}\n\n`);
+export function resetFrame(reset: Reset): Chunk {
+  return Chunk.of(`event: reset\ndata: ${JSON.stringify(reset)}\n\n`);
 }
 
 /** The last block of a stream that the server ends. */
-export function disconnectFrame(reason: DisconnectReason, retryMs: number): Buffer {
-  return Buffer.from(
+export function disconnectFrame(reason: DisconnectReason, retryMs: number): Chunk {
+  return Chunk.of(
     `retry: ${retryMs}\nevent: disconnect\ndata: {"reason":"${reason}","retryAfterMs":${retryMs}}\n\n`,
   );
 }

@@ -74,6 +74,7 @@ describe('a stream that is cut inside the block of an event', function () {
     clients: Record<string, Follow>,
   ): Promise<Record<string, number[]>> {
     const start = (await outboxIds(database.pool)).at(-1) ?? 0;
+    await waitFor(() => service.hub.cursor >= start, { what: 'the service to be there' });
     const cut = new Map<number, number>();
     const all = await Promise.all(
       Object.entries(clients).map(async ([name, follow]) => {

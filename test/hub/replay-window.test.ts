@@ -15,7 +15,7 @@ function frame(id: number, bytes: number): Frame {
 /** The same, in the plainest way: every frame in an array, the limits worked out from the end. */
 function model(start: number, frames: readonly Frame[], maxEvents: number, maxBytes: number) {
   let kept = frames.slice(Math.max(0, frames.length - maxEvents));
-  while (kept.reduce((sum, { bytes }) => sum + bytes.length, 0) > maxBytes) kept = kept.slice(1);
+  while (kept.reduce((sum, { chunk }) => sum + chunk.length, 0) > maxBytes) kept = kept.slice(1);
   const dropped = frames.length - kept.length;
   return { kept, start: frames[dropped - 1]?.id ?? start };
 }
@@ -40,7 +40,7 @@ describe('the replay window', () => {
           const expected = model(start, frames, maxEvents, maxBytes);
           expect(window.start).to.equal(expected.start);
           expect(window.events).to.equal(expected.kept.length);
-          expect(window.bytes).to.equal(expected.kept.reduce((sum, { bytes }) => sum + bytes.length, 0));
+          expect(window.bytes).to.equal(expected.kept.reduce((sum, { chunk }) => sum + chunk.length, 0));
           for (let cursor = start - 1; cursor <= id + 1; cursor += 1) {
             for (const max of [1, 3, 100]) {
               const answer = window.after(cursor, max)?.map((found) => found.id);

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import fc from 'fast-check';
+import { Chunk } from '../../src/sse/chunk.ts';
 import {
   caughtUpFrame,
   cursorFrame,
@@ -50,7 +51,9 @@ describe('frames', () => {
   it('are read back as exactly the events that went in, wherever the stream is cut', () => {
     fc.assert(
       fc.property(fc.array(events, { maxLength: 8 }), fc.array(fc.nat(), { maxLength: 6 }), (sent, cuts) => {
-        const bytes = Buffer.concat(sent.flatMap((event) => [encodeEvent(event).bytes, HEARTBEAT]));
+        const bytes = Buffer.concat(
+          sent.flatMap((event) => [encodeEvent(event).chunk.bytes, HEARTBEAT.bytes]),
+        );
         expect(read(bytes, cuts).messages).to.deep.equal(
           sent.map(({ id, type, data }) => ({ id: String(id), event: type, data })),
         );
@@ -63,13 +66,13 @@ describe('frames', () => {
     const session = { cursor: at, epoch: 'e', topics: ['a\nid: 1'], heartbeatSeconds: 1, expiresAt: 'x\r\n' };
     const reset = { reason: 'ahead', requested: null, oldest: 1, cursor: at } as const;
     const { messages, retries } = read(
-      Buffer.concat([
+      Chunk.join([
         sessionFrame(session, 10),
         resetFrame(reset),
         caughtUpFrame(at),
         cursorFrame(at),
         disconnectFrame('draining', 20),
-      ]),
+      ]).bytes,
     );
     expect(messages.map(({ event, id, data }) => [event, id, JSON.parse(data)])).to.deep.equal([
       ['session', undefined, session],

@@ -1,7 +1,10 @@
 import { Hub } from '../../src/hub/hub.ts';
-import { type Sink, Subscriber } from '../../src/hub/subscriber.ts';
+import type { Sink } from '../../src/hub/sink.ts';
+import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
 import type { OutboxEvent } from '../../src/outbox/event.ts';
+import type { Chunk } from '../../src/sse/chunk.ts';
+import { encodeEvent } from '../../src/sse/frame.ts';
 
 export const BUFFER = 16_384;
 export const TOPICS = ['stream:a', 'stream:b', 'stream:c', 'user:me'];
@@ -14,7 +17,7 @@ export class SlowSocket implements Sink {
   ended = false;
   readonly #waiting: (() => void)[] = [];
 
-  write(bytes: Buffer): void {
+  write({ bytes }: Chunk): void {
     if (this.ended) throw new Error('written after the end');
     this.text += bytes.toString();
     this.buffered += bytes.length;
@@ -31,8 +34,8 @@ export class SlowSocket implements Sink {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  end(bytes: Buffer): void {
-    this.write(bytes);
+  end(chunk: Chunk): void {
+    this.write(chunk);
     this.ended = true;
   }
 }
@@ -115,6 +118,6 @@ export class SubscriberWorld {
     );
     const events = all.slice(0, this.pageEvents);
     const reached = events.length < this.pageEvents ? through : (events.at(-1)?.id ?? through);
-    return { events, reached, oldest: this.oldest };
+    return { frames: events.map(encodeEvent), reached, oldest: this.oldest };
   }
 }
