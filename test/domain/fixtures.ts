@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { EVENT_TYPES, type EventType } from '../../src/outbox/catalogue.ts';
+import { type EventType, keysOf } from '../../src/outbox/catalogue.ts';
 
 /** Whoever can run a query: a pool, or one of its clients in the middle of a transaction. */
 export type Queryable = Pick<pg.Pool, 'query'>;
@@ -37,7 +37,7 @@ export function accessLines(events: readonly Appended[]): string[] {
 
 /** The event that the catalogue describes; data must name its keys in the catalogue's order. */
 export function event(type: EventType, topic: string, ...values: unknown[]): Appended {
-  const { keys } = EVENT_TYPES[type];
+  const keys = keysOf(type);
   if (keys.length !== values.length) throw new Error(`${type} has ${keys.length} keys`);
   return { topic, type, data: Object.fromEntries(keys.map((key, i) => [key, values[i]])) };
 }

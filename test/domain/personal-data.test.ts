@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { EVENT_TYPES } from '../../src/outbox/catalogue.ts';
+import { EVENT_TYPES, keysOf } from '../../src/outbox/catalogue.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { appendedBy, insert, update } from './fixtures.ts';
 
@@ -36,7 +36,7 @@ const NEEDED: Record<string, Record<string, unknown>> = {
   notifications: { id: UUID, user_id: UUID, escrow_id: UUID, read_at: new Date(0) },
 };
 
-const DETAIL_KEYS = EVENT_TYPES['notification:new'].keys;
+const DETAIL_KEYS = keysOf('notification:new');
 
 describe('personal data', () => {
   let database: TestDatabase;

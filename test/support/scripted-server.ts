@@ -13,6 +13,9 @@ export interface Answer {
 }
 
 export interface Asked {
+  /** Path and query. */
+  readonly url: string;
+  readonly authorization: string | undefined;
   readonly lastEventId: string | undefined;
   /** Milliseconds of the process's clock. */
   readonly at: number;
@@ -20,7 +23,7 @@ export interface Asked {
 
 const STREAM = { 'Content-Type': 'text/event-stream' };
 
-/** A server that answers the requests for `/stream` one after the other as told, to see what clients make of it; the last answer serves all later ones. */
+/** A server that answers the requests for `/stream` and below `/v1/` one after the other as told, to see what clients make of it; the last answer serves all later ones. */
 export class ScriptedServer {
   readonly #server: Server;
   readonly #answers: readonly Answer[];
@@ -31,13 +34,16 @@ export class ScriptedServer {
   private constructor(answers: readonly Answer[]) {
     this.#answers = answers;
     this.#server = createServer((request, response) => {
-      if (request.url !== '/stream') {
+      const { url = '' } = request;
+      if (url !== '/stream' && !url.startsWith('/v1/')) {
         response.setHeader('Content-Type', 'text/html').end('<!doctype html><title>scripted</title>');
         return;
       }
-      const { 'last-event-id': lastEventId } = request.headers;
+      const { 'last-event-id': lastEventId, authorization } = request.headers;
       const answer = this.#answers[Math.min(this.asked.length, this.#answers.length - 1)];
       this.asked.push({
+        url,
+        authorization,
         lastEventId: typeof lastEventId === 'string' ? lastEventId : undefined,
         at: performance.now(),
       });
