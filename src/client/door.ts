@@ -98,7 +98,7 @@ export class Door {
     const init = {
       headers: { ...headers, ...(bearer === undefined ? {} : { Authorization: `Bearer ${bearer}` }) },
       credentials: this.#credentials === 'cookie' ? ('include' as const) : ('omit' as const),
-      cache: 'no-store',
+      cache: 'no-store' as const,
       signal,
     };
     try {
@@ -109,8 +109,9 @@ export class Door {
   }
 }
 
+/** 408 and 429 pass. */
 function isRefused({ status }: Response): boolean {
-  return status >= 400 && status < 500 && status !== 429;
+  return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 
 async function accept(answer: Response): Promise<Response> {

@@ -1,8 +1,15 @@
-import type { ProblemCode } from '../http/errors.ts';
+import type { ProblemCode } from '../http/problems.ts';
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
 import type { EventData, EventType } from '../outbox/catalogue.ts';
-import type { TopicState } from '../snapshot/snapshot.ts';
+import type { TopicState } from '../snapshot/state.ts';
 
+export type {
+  EscrowState,
+  NotificationState,
+  StreamState,
+  UserState,
+  WalletState,
+} from '../snapshot/state.ts';
 export type { DisconnectReason, EventData, EventType, ProblemCode, ResetReason, TopicState };
 
 /** Events of your own, published with `outbox_publish()`: their data by type. */

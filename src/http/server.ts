@@ -1,7 +1,8 @@
 import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Config } from '../config.ts';
-import { Problem, type ProblemCode, problemBody } from './errors.ts';
+import { Problem, problemBody } from './errors.ts';
+import type { ProblemCode } from './problems.ts';
 import { Sockets } from './sockets.ts';
 
 /** How often Node looks for clients that take too long over a request, in milliseconds. */

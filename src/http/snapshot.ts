@@ -1,8 +1,8 @@
 import type { RequestHandler } from 'express';
 import { lookUpMembership, maySee } from '../access/actor.ts';
 import { SnapshotTooLarge } from '../snapshot/row-budget.ts';
-import type { TopicState } from '../snapshot/snapshot.ts';
 import { SnapshotsBusy } from '../snapshot/snapshots.ts';
+import type { TopicState } from '../snapshot/state.ts';
 import { authenticate } from './authenticate.ts';
 import type { Context } from './context.ts';
 import { Problem } from './errors.ts';

@@ -1,47 +1,8 @@
 import { type Kysely, sql } from 'kysely';
-import type { Database, EscrowRole, EscrowStatus } from '../database.ts';
+import type { Database } from '../database.ts';
 import { anyOf, groupBy, wireTime } from './query-parts.ts';
 import type { RowBudget } from './row-budget.ts';
-
-/** An escrow as it is, in the words of the `escrow:*` events. */
-export interface EscrowState {
-  readonly escrowId: string;
-  readonly status: EscrowStatus;
-  readonly amount: string;
-  readonly releasedAmount: string;
-  readonly asset: string;
-  readonly txHash: string | null;
-  readonly updatedAt: string | null;
-  readonly parties: readonly PartyState[];
-  /** Those released. */
-  readonly milestones: readonly MilestoneState[];
-  readonly dispute: DisputeState | null;
-}
-
-export interface PartyState {
-  readonly partyId: string;
-  readonly role: EscrowRole;
-  readonly status: 'pending' | 'accepted' | 'rejected';
-  readonly respondedAt: string | null;
-}
-
-export interface MilestoneState {
-  readonly conditionId: string;
-  readonly amount: string | null;
-  readonly asset: string;
-  readonly txHash: string | null;
-  readonly releasedAt: string | null;
-}
-
-export interface DisputeState {
-  readonly disputeId: string;
-  readonly filedByRole: string | null;
-  readonly status: 'open' | 'under_review' | 'resolved';
-  readonly outcome: 'released_to_seller' | 'refunded_to_buyer' | 'split' | null;
-  readonly sellerPercent: string | null;
-  readonly buyerPercent: string | null;
-  readonly resolvedAt: string | null;
-}
+import type { DisputeState, EscrowState } from './state.ts';
 
 /**
  * Which escrows each user may see, by the rule of access/actor.ts: as creator, or as a party that has not rejected.

@@ -2,16 +2,7 @@ import type { Kysely } from 'kysely';
 import type { Database } from '../database.ts';
 import { anyOf, wireTime } from './query-parts.ts';
 import type { RowBudget } from './row-budget.ts';
-
-/** What `notification:new` and `notification:read` say of it, less the details of the payload. */
-export interface NotificationState {
-  readonly id: string;
-  readonly escrowId: string | null;
-  readonly eventType: string;
-  readonly status: 'pending' | 'sent' | 'failed';
-  readonly createdAt: string | null;
-  readonly readAt: string | null;
-}
+import type { NotificationState } from './state.ts';
 
 /** Most notifications that a user's state holds. */
 const NOTIFICATIONS = 50;

@@ -2,22 +2,11 @@ import type { Kysely } from 'kysely';
 import { isUuid } from '../access/topics.ts';
 import type { Database } from '../database.ts';
 import type { TopicKind } from '../outbox/catalogue.ts';
-import { type EscrowState, readEscrowIds, readEscrows } from './escrows.ts';
-import { type NotificationState, readNotifications } from './notifications.ts';
+import { readEscrowIds, readEscrows } from './escrows.ts';
+import { readNotifications } from './notifications.ts';
 import { RowBudget } from './row-budget.ts';
-import { readStreams, type StreamState } from './streams.ts';
-
-export interface UserState {
-  readonly notifications: readonly NotificationState[];
-  readonly escrows: readonly EscrowState[];
-}
-
-export interface WalletState {
-  readonly streams: readonly StreamState[];
-}
-
-/** What a topic is about, as it stands; null if there is no such stream or escrow. */
-export type TopicState = StreamState | EscrowState | UserState | WalletState | null;
+import type { TopicState } from './state.ts';
+import { readStreams } from './streams.ts';
 
 /**
  * Reads the present state of topics: the fields that events carry and no others, in the events' own formats. All of it is

@@ -1,7 +1,8 @@
 import type { Kysely } from 'kysely';
 import type { Database } from '../database.ts';
 import { SnapshotTooLarge } from './row-budget.ts';
-import { readSnapshot, type TopicState } from './snapshot.ts';
+import { readSnapshot } from './snapshot.ts';
+import type { TopicState } from './state.ts';
 
 export interface SnapshotsOptions {
   readonly db: Kysely<Database>;

@@ -1,31 +1,8 @@
 import type { Kysely } from 'kysely';
-import type { Database, StreamStatus } from '../database.ts';
+import type { Database } from '../database.ts';
 import { anyOf, groupBy, wireTime } from './query-parts.ts';
 import type { RowBudget } from './row-budget.ts';
-
-/** A stream as it is: what `stream:updated` says of it, and its latest finished settlements, newest first. */
-export interface StreamState {
-  readonly streamId: string;
-  readonly status: StreamStatus;
-  readonly ratePerSecond: string;
-  readonly totalAmount: string;
-  readonly lastSettledAt: string | null;
-  readonly endTime: string | null;
-  readonly updatedAt: string | null;
-  readonly settlements: readonly SettlementState[];
-}
-
-/** What `settle:finished` says. */
-export interface SettlementState {
-  readonly settlementId: string;
-  readonly streamId: string;
-  readonly status: 'pending' | 'succeeded' | 'failed';
-  readonly amount: string;
-  readonly asset: string;
-  readonly txHash: string | null;
-  readonly failureCode: string | null;
-  readonly finishedAt: string | null;
-}
+import type { SettlementState, StreamState } from './state.ts';
 
 /** Most settlements that a stream's state holds. */
 const SETTLEMENTS = 20;
