@@ -87,7 +87,7 @@ select s.system_identifier, outbox_timeline(), 'outbox_meta'::regclass from pg_c
 -- ATTACH takes SHARE UPDATE EXCLUSIVE on the outbox, which no reader or writer meets; only outbox_default is locked
 -- fully, and only for as long as lock_timeout allows: whoever fails on it tries again later, the default partition catches rows meanwhile.
 create function outbox_add_partitions(ahead integer default 4) returns integer
-language plpgsql volatile set lock_timeout = '100ms' set search_path from current as $$
+language plpgsql volatile security definer set lock_timeout = '100ms' set search_path from current as $$
 declare
   width bigint;
   next_from bigint;
@@ -119,7 +119,7 @@ comment on function outbox_add_partitions(integer) is
 
 -- Drops partitions all of whose events are older than `before`. A later event is committed by then, so no id of theirs can appear again.
 create function outbox_drop_partitions(before timestamptz) returns integer
-language plpgsql volatile set lock_timeout = '100ms' set search_path from current as $$
+language plpgsql volatile security definer set lock_timeout = '100ms' set search_path from current as $$
 declare
   part record;
   newest timestamptz;

@@ -94,6 +94,10 @@ begin
       using errcode = 'active_sql_transaction', hint = 'Each of its steps needs a snapshot of its own.';
   end if;
   l := coalesce(pg_sequence_last_value('outbox_id_seq'), -1);
+  -- Since 17 whoever may not read a sequence is told null, and would wait for ever at an outbox that never moves.
+  if l < 0 and not has_sequence_privilege('outbox_id_seq', 'select') then
+    raise exception 'permission denied for sequence outbox_id_seq' using errcode = 'insufficient_privilege';
+  end if;
   select min(((x.classid::bigint & 65535) << 32) | x.objid::bigint) into m
     from pg_locks x
    where x.locktype = 'advisory' and x.objsubid = 1 and x.classid::bigint >> 16 = 21335

@@ -6,7 +6,7 @@
 -- So an epoch begins at an id that the clock names, 100,000 for every second since 2020: no history that gives out fewer than that
 -- has come so far. (A fixed leap from the last id would give two restores of one backup the same ids.) It lasts until 2109.
 create function outbox_new_epoch() returns uuid
-language plpgsql volatile set lock_timeout = '5s' set search_path from current as $$
+language plpgsql volatile security definer set lock_timeout = '5s' set search_path from current as $$
 declare
   known_id bigint;
   start_id bigint := (extract(epoch from clock_timestamp())::bigint - 1577836800) * 100000;
@@ -49,7 +49,7 @@ comment on function outbox_is_elsewhere() is
   'Internal: whether the current epoch began on another cluster, another timeline or another copy of these tables.';
 
 create function outbox_follow_epoch() returns uuid
-language plpgsql volatile set lock_timeout = '5s' set search_path from current as $$
+language plpgsql volatile security definer set lock_timeout = '5s' set search_path from current as $$
 begin
   if outbox_is_elsewhere() then
     perform from outbox_meta for update;
@@ -63,6 +63,19 @@ end
 $$;
 comment on function outbox_follow_epoch() is
   'Internal: opens a new epoch if outbox_is_elsewhere(); returns the epoch.';
+
+create function outbox_replace_epoch(replaced uuid) returns uuid
+language plpgsql volatile security definer set lock_timeout = '5s' set search_path from current as $$
+begin
+  perform from outbox_meta m where m.epoch = replaced for update;
+  if found then
+    return outbox_new_epoch();
+  end if;
+  return (select m.epoch from outbox_meta m);
+end
+$$;
+comment on function outbox_replace_epoch(uuid) is
+  'Internal: opens a new epoch unless the given one has been replaced already; returns the epoch.';
 
 create view outbox_recent as
 select o.id, o.created_at, o.topic, o.type, o.data from outbox o order by o.id desc limit 100;
@@ -104,5 +117,5 @@ comment on column outbox_stats.newest is 'When that was appended.';
 comment on column outbox_stats.events_last_minute is 'Events of the last minute among its newest 100,000 ids.';
 comment on column outbox_stats.bytes is 'Size on disk with its indexes.';
 
-revoke all on function outbox_new_epoch(), outbox_is_elsewhere(), outbox_follow_epoch() from public;
+revoke all on function outbox_new_epoch(), outbox_is_elsewhere(), outbox_follow_epoch(), outbox_replace_epoch(uuid) from public;
 revoke all on outbox_recent, outbox_stats from public;

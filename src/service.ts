@@ -19,6 +19,7 @@ import { SharedPages } from './hub/shared-pages.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Replayer } from './outbox/replayer.ts';
 import { Retention } from './outbox/retention.ts';
+import { checkRights } from './outbox/rights.ts';
 import { Relay } from './relay/relay.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 
@@ -148,13 +149,14 @@ export class Service {
 
   /**
    * Listens, then follows the outbox; resolves when it is ready.
-   * @throws if a port is taken, or a migration is missing
+   * @throws if a port is taken, a migration is missing, or its database role lacks a right
    */
   async start(): Promise<void> {
     const config = this.#config;
     this.#jwks?.start();
     await listen(this.#server, config.port, config.host);
     await listen(this.#admin, config.adminPort, config.adminHost);
+    await checkRights(this.#pool);
     const pending = await pendingMigrations({
       connectionString: this.#databaseUrl,
       set: config.migrate === 'outbox' ? 'outbox' : 'all',

@@ -108,12 +108,7 @@ export async function readMark(db: Queryable, id: number): Promise<string | unde
 
 /** Opens a new epoch, unless somebody has opened one in place of this one meanwhile. */
 export async function replaceEpoch(db: Queryable, epoch: string): Promise<void> {
-  await db.query({
-    text: `select case when m.epoch = $1 then outbox_new_epoch() end
-             from (select epoch from outbox_meta for update) m`,
-    values: [epoch],
-    rowMode: 'array',
-  });
+  await db.query({ text: 'select outbox_replace_epoch($1)', values: [epoch], rowMode: 'array' });
 }
 
 /** The last id that the sequence gave out, now: no cursor beyond it was ever ours. */

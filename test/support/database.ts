@@ -2,9 +2,12 @@ import pg from 'pg';
 import { createPool } from '../../src/database.ts';
 import { migrate } from '../../src/migrate.ts';
 import { type PostgresServer, startPostgresServer } from './postgres-server.ts';
+import { asService, grantService, SERVICE_ROLE } from './service-role.ts';
 
 export interface TestDatabase {
   readonly url: string;
+  /** The same as the service's role; its rights come with the migrations, and are missing from an empty database. */
+  readonly serviceUrl: string;
   /** A pool of the database's owner, ended by `drop`. */
   readonly pool: pg.Pool;
   /** Ends the pool and removes the database, whoever is still connected to it. */
@@ -26,6 +29,8 @@ export async function stopTestServer(): Promise<void> {
   delete run.template;
   if (!server) return;
   if (template) await dropDatabase(server, await template);
+  // Somebody's server goes on without us.
+  if (server.source === 'url') await administer(server, `drop role if exists ${SERVICE_ROLE}`);
   await server.stop();
 }
 
@@ -45,6 +50,7 @@ async function createTemplate(server: PostgresServer): Promise<string> {
   const name = `settlewire_template_${process.pid}`;
   await administer(server, `create database ${name} template template0`);
   await migrate({ connectionString: urlOf(server, name), set: 'all' });
+  await grantService(urlOf(server, name));
   return name;
 }
 
@@ -61,6 +67,7 @@ async function createDatabase(server: PostgresServer, template: string): Promise
   };
   return {
     url,
+    serviceUrl: asService(url),
     pool,
     drop: () => {
       dropped ??= drop();

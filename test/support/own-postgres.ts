@@ -9,6 +9,7 @@ import { createPool } from '../../src/database.ts';
 import { findPostgresBinaries, type PostgresBinaries } from '../../src/embedded/postgres-binaries.ts';
 import { choosePostgresUser, type PostgresUser } from '../../src/embedded/postgres-user.ts';
 import { migrate } from '../../src/migrate.ts';
+import { grantService } from './service-role.ts';
 import { waitFor } from './wait-for.ts';
 
 export interface OwnPostgresOptions {
@@ -70,6 +71,7 @@ export class OwnPostgres {
       await server.#initialise(walParent);
       await server.start();
       await migrate({ connectionString: server.url, set: 'all' });
+      await grantService(server.url);
     } catch (error) {
       await server.remove();
       throw error;

@@ -3,6 +3,7 @@ import { createPool } from '../../src/database.ts';
 import { migrate } from '../../src/migrate.ts';
 import { startTestServer } from './database.ts';
 import { type PostgresServer, startPostgresServer } from './postgres-server.ts';
+import { grantService } from './service-role.ts';
 
 /** A server for one test file alone, which may crash it and set it up as it likes; with one migrated database. */
 export interface PrivatePostgres {
@@ -21,6 +22,7 @@ export async function startPrivatePostgres(): Promise<PrivatePostgres> {
     TEST_POSTGRES: source === 'container' ? 'container' : 'embedded',
   });
   await migrate({ connectionString: server.url, set: 'all' });
+  await grantService(server.url);
   const pool = createPool(server.url, { max: 20, applicationName: 'test' });
   return {
     url: server.url,

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { asService } from './service-role.ts';
 import { JWT_SECRET } from './tokens.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -65,9 +66,9 @@ export class ServiceProcess {
     );
   }
 
-  /** A service over this database, ready. */
+  /** A service over this database, as the service's role, ready. */
   static async start(databaseUrl: string, environment: Record<string, string> = {}): Promise<ServiceProcess> {
-    const service = await ServiceProcess.create({ DATABASE_URL: databaseUrl, ...environment });
+    const service = await ServiceProcess.create({ ...environment, DATABASE_URL: asService(databaseUrl) });
     await service.start();
     return service;
   }

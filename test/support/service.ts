@@ -1,11 +1,12 @@
 import { pino } from 'pino';
 import { parseConfig } from '../../src/config.ts';
 import { Service, type ServiceOptions } from '../../src/service.ts';
+import { asService } from './service-role.ts';
 import { JWT_SECRET } from './tokens.ts';
 
 /**
- * A service on a database that exists, on free ports, ready; logs nothing. `environment` as in the configuration reference;
- * heartbeats and reconnection times are short, and nobody comes too often, unless it says otherwise.
+ * A service on a database that exists, as the service's role whatever the URL says, on free ports, ready; logs nothing. `environment` as in the
+ * configuration reference; heartbeats and reconnection times are short, and nobody comes too often, unless it says otherwise.
  */
 export async function startService(
   databaseUrl: string,
@@ -23,8 +24,11 @@ export function makeService(
   environment: Record<string, string> = {},
   options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>> = {},
 ): Service {
+  const { LISTEN_DATABASE_URL: listenUrl, ...settings } = environment;
+  const serviceUrl = asService(databaseUrl);
   const config = parseConfig({
-    DATABASE_URL: databaseUrl,
+    DATABASE_URL: serviceUrl,
+    ...(listenUrl === undefined ? {} : { LISTEN_DATABASE_URL: asService(listenUrl) }),
     JWT_SECRET,
     HOST: '127.0.0.1',
     PORT: '0',
@@ -36,7 +40,7 @@ export function makeService(
     CONNECT_RATE_PER_MINUTE: '1000000',
     SESSION_RATE_PER_MINUTE: '1000000',
     SNAPSHOT_RATE_PER_MINUTE: '1000000',
-    ...environment,
+    ...settings,
   });
-  return new Service({ config, databaseUrl, log: pino({ level: 'silent' }), ...options });
+  return new Service({ config, databaseUrl: serviceUrl, log: pino({ level: 'silent' }), ...options });
 }
