@@ -7,7 +7,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
-import { createTestDatabase, startTestServer, stopTestServer } from '../test/support/database.ts';
+import { migrate } from '../src/migrate.ts';
+import { createEmptyDatabase, startTestServer, stopTestServer } from '../test/support/database.ts';
 
 const COMMITTED = fileURLToPath(new URL('../migrations/schema.txt', import.meta.url));
 
@@ -117,7 +118,8 @@ function firstDifference(committed: string, made: string): string {
 async function main(): Promise<void> {
   const server = await startTestServer();
   try {
-    const database = await createTestDatabase();
+    const database = await createEmptyDatabase();
+    await migrate({ connectionString: database.url, set: 'all' });
     const made = await dumpSchema(database.pool);
     await database.drop();
     if (process.argv.includes('--write')) {

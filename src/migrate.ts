@@ -217,7 +217,10 @@ async function lockMigrations(db: Kysely<MigrationTables>): Promise<void> {
 async function currentSchema(db: Kysely<MigrationTables>): Promise<string> {
   const { rows } = await sql<{ schema: string | null }>`select current_schema() as schema`.execute(db);
   const schema = rows[0]?.schema;
-  if (!schema) throw new MigrationError('no schema named by the search_path of this connection exists, or its role may not use it');
+  if (!schema)
+    throw new MigrationError(
+      'no schema named by the search_path of this connection exists, or its role may not use it',
+    );
   return schema;
 }
 

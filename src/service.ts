@@ -156,7 +156,7 @@ export class Service {
     this.#jwks?.start();
     await listen(this.#server, config.port, config.host);
     await listen(this.#admin, config.adminPort, config.adminHost);
-    await checkRights(this.#pool);
+    await checkRights(this.#databaseUrl);
     const pending = await pendingMigrations({
       connectionString: this.#databaseUrl,
       set: config.migrate === 'outbox' ? 'outbox' : 'all',

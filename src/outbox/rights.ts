@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import pg from 'pg';
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const INSUFFICIENT_PRIVILEGE = '42501';
@@ -8,17 +8,29 @@ export class RightsError extends Error {
 }
 
 /**
- * Sees that the role of this pool may do what serving takes (migrations/0008). Says nothing of a database without the list: its
+ * Sees that the role of this URL may do what serving takes (migrations/0008). Says nothing of a database without the list: its
  * migrations are missing.
  * @throws RightsError that names each right that is missing, and how to give them
  */
-export async function checkRights(pool: Pool): Promise<void> {
-  const { rows } = await pool.query<{ role: string; listed: boolean }>(
+export async function checkRights(connectionString: string): Promise<void> {
+  const client = new pg.Client({ connectionString, application_name: 'settlewire' });
+  // A connection that breaks fails the query at hand; without a listener it would end the process.
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    await check(client);
+  } finally {
+    await client.end();
+  }
+}
+
+async function check(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ role: string; listed: boolean }>(
     `select current_user as role, to_regprocedure('outbox_missing_rights()') is not null as listed`,
   );
   const { role = '', listed = false } = rows[0] ?? {};
   if (!listed) return;
-  const missing = await missingRights(pool);
+  const missing = await missingRights(client);
   if (missing.length > 0)
     throw new RightsError(
       `the database role "${role}" may not do what the service needs: ${missing.join('; ')}. ` +
@@ -26,9 +38,9 @@ export async function checkRights(pool: Pool): Promise<void> {
     );
 }
 
-async function missingRights(pool: Pool): Promise<string[]> {
+async function missingRights(client: pg.Client): Promise<string[]> {
   try {
-    const { rows } = await pool.query<{ missing: string }>(
+    const { rows } = await client.query<{ missing: string }>(
       'select missing from outbox_missing_rights() as missing',
     );
     return rows.map(({ missing }) => missing);

@@ -3,6 +3,7 @@ import { migrate } from '../../src/migrate.ts';
 import type { Service } from '../../src/service.ts';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startService } from '../support/service.ts';
+import { grantService } from '../support/service-role.ts';
 
 describe('where a service listens', () => {
   let database: TestDatabase;
@@ -30,6 +31,7 @@ describe('where a service listens', () => {
   it('MIGRATE=outbox: gets ready on a database that has the outbox alone', async () => {
     database = await createEmptyDatabase();
     await migrate({ connectionString: database.url, set: 'outbox' });
+    await grantService(database.url);
     service = await startService(database.url, { MIGRATE: 'outbox' });
     expect(service.condition).to.equal('ready');
   });
