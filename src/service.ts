@@ -30,6 +30,8 @@ export interface ServiceOptions {
   readonly random?: () => number;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
+  /** Milliseconds of a clock that never goes back. */
+  readonly clock?: () => number;
 }
 
 const RETENTION_INTERVAL_MS = 60_000;
@@ -53,7 +55,14 @@ export class Service {
   #stopped: Promise<void> | undefined;
   readonly hub: Hub;
 
-  constructor({ config, databaseUrl, log, random = Math.random, now = Date.now }: ServiceOptions) {
+  constructor({
+    config,
+    databaseUrl,
+    log,
+    random = Math.random,
+    now = Date.now,
+    clock = () => performance.now(),
+  }: ServiceOptions) {
     this.#config = config;
     this.#log = log;
     this.#random = random;
@@ -91,11 +100,7 @@ export class Service {
       maxBytes: config.replayCacheBytes,
     });
     const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pages, pool: this.#pool });
-    const rateLimits = new RateLimits(
-      config,
-      () => performance.now(),
-      (limit) => metrics.rateLimited(limit),
-    );
+    const rateLimits = new RateLimits(config, clock, (limit) => metrics.rateLimited(limit));
     metrics.watchRateLimits(rateLimits);
     const snapshots = new Snapshots({
       db: createKysely(this.#pool),

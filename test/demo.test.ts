@@ -6,6 +6,7 @@ import { createPool } from '../src/database.ts';
 import { startMarket } from '../src/demo/market.ts';
 import { seedDemo } from '../src/demo/seed.ts';
 import { createTestDatabase, type TestDatabase } from './support/database.ts';
+import { seededRandom } from './support/seeded-random.ts';
 import { waitFor } from './support/wait-for.ts';
 
 const TABLES = [
@@ -160,17 +161,6 @@ interface RecordingLog {
 function silentLog(): RecordingLog {
   const warnings: string[] = [];
   return { warnings, info: () => {}, warn: (_detail, message) => void warnings.push(String(message)) };
-}
-
-/** Numbers that look random and are the same in every run (mulberry32). */
-function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 async function sizes(pool: pg.Pool): Promise<Record<string, number>> {

@@ -37,7 +37,16 @@ export function createPublicServer(
   });
   server.maxRequestsPerSocket = settings.maxRequestsPerConnection;
   const sockets = new Sockets(server, { maxWithoutStream: settings.maxOtherConnections, streams });
-  server.on('request', listener);
+  server.on('request', (request, response) => {
+    const target = originForm(request.url ?? '');
+    if (target === undefined) {
+      const body = problemBody(new Problem('bad_request'));
+      response.writeHead(400, { ...PROBLEM_HEADERS, 'Content-Length': Buffer.byteLength(body) }).end(body);
+      return;
+    }
+    request.url = target;
+    listener(request, response);
+  });
   // An expectation that nobody knows is no reason to refuse (RFC 9110, section 10.1.1: may).
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
@@ -49,6 +58,22 @@ export function createPublicServer(
     }
   });
   return { server, sockets };
+}
+
+const PROBLEM_HEADERS = {
+  'Content-Type': 'application/problem+json; charset=utf-8',
+  'Cache-Control': 'no-store',
+};
+
+/**
+ * A request's target without scheme and host, which a server must take (RFC 9112, section 3.2.2).
+ * @returns undefined if it is no target
+ */
+function originForm(target: string): string | undefined {
+  if (target.startsWith('/') || target === '*') return target;
+  if (!/^https?:\/\//i.test(target) || !URL.canParse(target)) return undefined;
+  const { pathname, search } = new URL(target);
+  return pathname + search;
 }
 
 /** What Node's parser and its time-outs find wrong with a request, as a problem. */
@@ -64,8 +89,7 @@ function rawProblem(code: ProblemCode): string {
   const body = problemBody(problem);
   return [
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
-    'Content-Type: application/problem+json; charset=utf-8',
-    'Cache-Control: no-store',
+    ...Object.entries(PROBLEM_HEADERS).map(([name, value]) => `${name}: ${value}`),
     `Content-Length: ${Buffer.byteLength(body)}`,
     'Connection: close',
     '',

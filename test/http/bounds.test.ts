@@ -75,6 +75,24 @@ describe('a client that takes its time, or sends too much', () => {
     ],
     ['a version of its own', 'GET / HTTP/9.9\r\nHost: x\r\n\r\n', 400, 'bad_request'],
     ['no HTTP', 'HELO there\r\n\r\n', 400, 'bad_request'],
+    [
+      'a target with a port that is none',
+      'GET http://x:port/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+      400,
+      'bad_request',
+    ],
+    [
+      'a target of another scheme',
+      'GET file:///etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+      400,
+      'bad_request',
+    ],
+    [
+      'a target that is none',
+      'GET healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+      400,
+      'bad_request',
+    ],
     ['TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', 400, 'bad_request'],
     ['a header line without a name', 'GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n', 400, 'bad_request'],
     ['a folded header', 'GET / HTTP/1.1\r\nHost: x\r\nX: y\r\n z\r\n\r\n', 400, 'bad_request'],
@@ -209,6 +227,14 @@ describe('a client that takes its time, or sends too much', () => {
       HEALTH.replace('\r\n\r\n', '\r\nConnection: close\r\nExpect: miracles\r\n\r\n'),
     );
     expect(answer).to.match(/^HTTP\/1\.1 200 OK\r\n/);
+  });
+
+  it('a target with scheme and host is served like one without', async () => {
+    const target = HEALTH.replace('/healthz', 'http://elsewhere:8080/readyz?x').replace(
+      '\r\n\r\n',
+      '\r\nConnection: close\r\n\r\n',
+    );
+    expect(await rawHttp(stage.service.url, target)).to.match(/\r\n\r\n\{"status":"ready"\}$/);
   });
 
   it('an upgrade or a tunnel is not to be had', async () => {

@@ -11,7 +11,7 @@ import { JWT_SECRET } from './tokens.ts';
 export async function startService(
   databaseUrl: string,
   environment: Record<string, string> = {},
-  options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>> = {},
+  options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log' | 'clock'>> = {},
 ): Promise<Service> {
   const service = makeService(databaseUrl, environment, options);
   await service.start();
@@ -22,7 +22,7 @@ export async function startService(
 export function makeService(
   databaseUrl: string,
   environment: Record<string, string> = {},
-  options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>> = {},
+  options: Partial<Pick<ServiceOptions, 'now' | 'random' | 'log' | 'clock'>> = {},
 ): Service {
   const { LISTEN_DATABASE_URL: listenUrl, ...settings } = environment;
   const serviceUrl = asService(databaseUrl);

@@ -13,7 +13,7 @@ export interface Answer {
 }
 
 type Environment = Record<string, string>;
-type Options = Partial<Pick<ServiceOptions, 'now' | 'random' | 'log'>>;
+type Options = Partial<Pick<ServiceOptions, 'now' | 'random' | 'log' | 'clock'>>;
 
 /** A database of one's own, a service on it, and clients of theirs; all taken down together. */
 export class Stage {
