@@ -21,6 +21,7 @@ insert into outbox_service_rights (kind, object) values
   ('table', 'outbox'),
   ('table', 'outbox_meta'),
   ('table', 'outbox_inflight'),
+  ('table', 'outbox_revocations'),
   ('table', 'outbox_migration'),
   ('table', 'outbox_migration_checksum'),
   ('table', 'outbox_service_rights'),
@@ -35,7 +36,9 @@ insert into outbox_service_rights (kind, object) values
   ('function', 'outbox_follow_epoch()'),
   ('function', 'outbox_replace_epoch(uuid)'),
   ('function', 'outbox_add_partitions(integer)'),
-  ('function', 'outbox_drop_partitions(timestamptz)');
+  ('function', 'outbox_drop_partitions(timestamptz)'),
+  ('function', 'outbox_revoke(text,text,timestamptz,timestamptz)'),
+  ('function', 'outbox_forget_revocations()');
 
 create function outbox_missing_rights() returns setof text
 language sql stable set search_path from current as $$

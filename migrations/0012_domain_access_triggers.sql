@@ -20,8 +20,8 @@
 --
 -- A pair that the ledger does not know (loaded with triggers disabled) is taken to have had access if a ground is being
 -- lost, and not to have had it if one is gained: it may be told twice, but is never not told of a loss. Rows are kept when
--- access or the escrow goes, because an old snapshot must meet the written row. TRUNCATE fires no row trigger and so
--- revokes nothing: it is the table owner's alone.
+-- access or the escrow goes, because an old snapshot must meet the written row. TRUNCATE fires
+-- no row trigger: see access_truncated() below.
 --
 -- Deadlocks. The triggers are deferred, so ledger rows are locked at commit only, when a transaction wants no other locks
 -- any more: whoever waits for one waits for a commit already under way. Two transactions that change several of the same
@@ -159,36 +159,98 @@ comment on trigger access_stream_inserted on streams is 'access:granted for paye
 comment on trigger access_stream_updated on streams is 'access:granted and access:revoked when payer or recipient changed.';
 comment on trigger access_stream_deleted on streams is 'access:revoked for payer and recipient.';
 
--- What somebody may see follows from their role and wallet, so when those change, or the account is closed, their sessions
--- end: access:revoked of their OWN topic, user:{id}, on every topic by which a session of theirs can be known. They come
--- back with a new connection, and what they may see is worked out anew. Sessions of the wallet that they link end as well.
+-- What somebody may see follows from their role and wallet, so when those change, when the account is closed, or when they
+-- become a user, their sessions end: access:revoked of their OWN topic, user:{id}, on every topic by which a session of theirs
+-- can be known. They come back with a new connection, and what they may see is worked out anew. Sessions of the wallet that
+-- they link end as well.
+--
+-- A name (user id or wallet) that users does not know speaks for itself: its token's own role counts. So when a name is
+-- known no longer, the tokens that it got until then are revoked, or a token of an administrator, demoted and then deleted
+-- or parted from their wallet, would count again.
 create function user_access_changed() returns trigger
 language plpgsql volatile security definer set search_path from current as $$
 begin
-  perform outbox_append(t.topic, 'access:revoked', json_build_object('topic', 'user:' || old.id))
+  perform outbox_append(t.topic, 'access:revoked', json_build_object('topic', 'user:' || coalesce(old.id, new.id)))
     from (select 1 as place, 'user:' || old.id as topic
+          union select 1, 'user:' || new.id
           union select 2, 'wallet:' || old.wallet_address
           union select 2, 'wallet:' || new.wallet_address
           order by place, topic) t
    where t.topic is not null;
+  if tg_op <> 'INSERT' then
+    if not exists (select from users u where u.id = old.id) then
+      perform outbox_revoke(old.id::text);
+    end if;
+    if old.wallet_address is not null and not exists (select from users u where u.wallet_address = old.wallet_address) then
+      perform outbox_revoke(old.wallet_address);
+    end if;
+  end if;
   return null;
 end
 $$;
-comment on function user_access_changed() is 'Trigger: ends a user''s sessions with access:revoked of their own topic.';
+comment on function user_access_changed() is
+  'Trigger: ends a user''s sessions with access:revoked of their own topic, and revokes the tokens of names that are nobody''s any more.';
 
+create constraint trigger access_user_inserted after insert on users deferrable initially deferred
+  for each row execute function user_access_changed();
 create constraint trigger access_user_updated after update on users deferrable initially deferred
   for each row when (
     new.is_active is distinct from old.is_active
     or new.role is distinct from old.role
     or new.wallet_address is distinct from old.wallet_address
+    or new.id is distinct from old.id
   ) execute function user_access_changed();
 create constraint trigger access_user_deleted after delete on users deferrable initially deferred
   for each row execute function user_access_changed();
+comment on trigger access_user_inserted on users is 'Ends sessions of tokens that spoke for this id or wallet before it was a user''s.';
 comment on trigger access_user_updated on users is 'Ends the user''s sessions when is_active, role or wallet changed.';
-comment on trigger access_user_deleted on users is 'Ends the user''s sessions.';
+comment on trigger access_user_deleted on users is 'Ends the user''s sessions, and revokes their tokens.';
+
+create or replace function outbox_subject_names(sub text) returns setof text
+language plpgsql stable set search_path from current as $$
+begin
+  if sub ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    return query select lower(sub) union select u.wallet_address from users u where u.id = sub::uuid and u.wallet_address is not null;
+  else
+    return query select wallet_normal(sub) union select u.id::text from users u where u.wallet_address = wallet_normal(sub);
+  end if;
+end
+$$;
+comment on function outbox_subject_names(text) is
+  'Every sub by which credentials speak for the same person as this one: a user''s id and wallet.';
+
+-- TRUNCATE tells no row trigger what went. So it ends every stream, and whoever comes back with an older cursor takes the state
+-- again. Without their users, all names would speak for themselves (see above): every token is revoked.
+create function access_truncated() returns trigger
+language plpgsql volatile security definer set search_path from current as $$
+begin
+  update escrow_access a set has_access = g.has_access
+    from (select l.escrow_id, l.user_id,
+                 exists (select from escrows e where e.id = l.escrow_id and e.creator_id = l.user_id)
+                 or exists (select from escrow_parties p where p.escrow_id = l.escrow_id and p.user_id = l.user_id and p.status <> 'rejected')
+                 as has_access
+            from escrow_access l) g
+   where g.escrow_id = a.escrow_id and g.user_id = a.user_id and g.has_access <> a.has_access;
+  perform outbox_end_all_sessions();
+  if tg_relid = 'users'::regclass then
+    perform outbox_revoke('*');
+  end if;
+  return null;
+end
+$$;
+comment on function access_truncated() is 'Trigger: ends every session, and brings escrow_access up to date.';
+
+create trigger access_truncated after truncate on users for each statement execute function access_truncated();
+create trigger access_truncated after truncate on streams for each statement execute function access_truncated();
+create trigger access_truncated after truncate on escrows for each statement execute function access_truncated();
+create trigger access_truncated after truncate on escrow_parties for each statement execute function access_truncated();
+comment on trigger access_truncated on users is 'Ends every session and revokes every token.';
+comment on trigger access_truncated on streams is 'Ends every session.';
+comment on trigger access_truncated on escrows is 'Ends every session.';
+comment on trigger access_truncated on escrow_parties is 'Ends every session.';
 
 revoke all on escrow_access from public;
 revoke all on function
   escrow_access_settle(uuid, uuid, boolean), escrow_access_changed(), party_access_changed(), stream_access_changed(),
-  user_access_changed()
+  user_access_changed(), access_truncated()
 from public;

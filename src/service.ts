@@ -109,6 +109,11 @@ export class Service {
       maxRows: config.snapshotMaxRows,
     });
     metrics.watchSnapshots(snapshots);
+    metrics.watch(
+      'settlewire_revocations',
+      'Revocations that the database holds, as of the last round of retention.',
+      () => this.#retention.revocations,
+    );
     const connectionLimits = new ConnectionLimits(config);
     this.#jwks = createJwks(config, log);
     if (this.#jwks !== null) metrics.watchJwks(this.#jwks);

@@ -1,6 +1,6 @@
-import type { Pool } from 'pg';
-import { type AccessChange, accessChange } from '../outbox/access-change.ts';
-import type { Claims } from './token.ts';
+import { type AccessChange, accessChange, EVERYBODY, type Revocable } from '../outbox/access-change.ts';
+import { tokenTopic } from './revocation.ts';
+import { type Claims, CredentialError } from './token.ts';
 import { isUuid, normalWallet } from './topics.ts';
 
 /** Who is asking, as the database knows them. */
@@ -21,8 +21,17 @@ export interface Membership {
   readonly own: readonly string[];
   /** Topics of streams and escrows that the actor may see now. */
   readonly topics: ReadonlySet<string>;
-  /** Access events on the actor's own topics after the cursor, in order. */
+  /** Access events on the actor's own topics and the credential's after the cursor, in order. */
   readonly changes: readonly (AccessChange & { readonly id: number })[];
+  /** By what the credential can be revoked. */
+  readonly credential: Revocable;
+  /** As in {@link History}, read after the changes: from a cursor below it some may be missing. */
+  readonly oldest: number;
+}
+
+/** What the look-up needs of a pg Pool. */
+export interface MembershipSource {
+  query<Row extends object>(text: string, values: unknown[]): Promise<{ rows: Row[] }>;
 }
 
 interface Row {
@@ -32,9 +41,14 @@ interface Row {
   is_active: boolean | null;
   topics: string[];
   changes: { id: number; type: string; data: string }[];
+  credential: string[];
+  revoked: boolean;
+  oldest: number;
 }
 
-// One statement, one snapshot: membership and the access events that led to it cannot contradict each other.
+// One statement, one snapshot: membership, revocations and the access events that led to them cannot contradict each other.
+// A credential is revoked by the names that it bears itself; those of one person are told apart and kept together by
+// outbox_subject_names() when they are revoked, so a wallet that is linked later brings no old revocation along.
 const LOOK_UP = `
   with known as (
     select id, wallet_address, role, is_active from users where id = $1::uuid or wallet_address = $2
@@ -49,6 +63,16 @@ const LOOK_UP = `
     select 'user:' || user_id as topic from me where user_id is not null
     union all
     select 'wallet:' || wallet from me where wallet is not null
+  ), credential as (
+    select 'user:' || $1::uuid as topic where $1 is not null
+    union
+    select 'wallet:' || $2::text where $2 is not null
+    union
+    select 'wallet:' || wallet from me where wallet is not null and not exists (select from known)
+    union
+    select $6::text where $6 is not null
+    union
+    select $8::text
   ), visible as (
     select 'stream:' || s.id as topic from me join streams s on s.payer = me.wallet
     union
@@ -59,29 +83,42 @@ const LOOK_UP = `
     select 'escrow:' || p.escrow_id from me join escrow_parties p on p.user_id = me.user_id and p.status <> 'rejected'
   ), changes as (
     select o.id, o.type, o.data::text as data
-      from own join outbox o on o.topic = own.topic and o.id > $5
-     where o.type in ('access:granted', 'access:revoked')
+      from (select topic from own union select topic from credential) mine join outbox o on o.topic = mine.topic and o.id > $5
+     where o.type in ('access:granted', 'access:revoked', 'access:credentials_revoked')
   )
   select user_id, wallet, role, is_active,
          coalesce((select json_agg(topic) from visible), '[]') as topics,
-         coalesce((select json_agg(changes order by id) from changes), '[]') as changes
+         coalesce((select json_agg(changes order by id) from changes), '[]') as changes,
+         (select json_agg(topic) from credential) as credential,
+         exists (select from credential join outbox_revocations r on r.topic = credential.topic
+                  where $7::float8 is null or $7::float8 <= extract(epoch from r.issued_before)::float8) as revoked,
+         outbox_oldest() as oldest
     from me`;
 
 /**
  * Reads who the claims speak for and what they may see, on the primary. Call it after the start cursor is fixed.
  * @param after the start cursor: access events after it are returned
+ * @throws CredentialError if the credential has been revoked; what pg throws
  */
-export async function lookUpMembership(pool: Pool, claims: Claims, after: number): Promise<Membership> {
+export async function lookUpMembership(
+  db: MembershipSource,
+  claims: Claims,
+  after: number,
+): Promise<Membership> {
   const byUserId = isUuid(claims.subject);
-  const { rows } = await pool.query<Row>(LOOK_UP, [
+  const { rows } = await db.query<Row>(LOOK_UP, [
     byUserId ? claims.subject : null,
     byUserId ? null : normalWallet(claims.subject),
     claims.walletAddress === null ? null : normalWallet(claims.walletAddress),
     claims.role,
     after,
+    claims.tokenId === null ? null : tokenTopic(claims.tokenId),
+    claims.issuedAt,
+    EVERYBODY,
   ]);
   const row = rows[0];
   if (row === undefined) throw new Error('the membership query returned nothing');
+  if (row.revoked) throw new CredentialError('unauthenticated', 'the credential has been revoked');
   return {
     actor: {
       userId: row.user_id,
@@ -99,6 +136,8 @@ export async function lookUpMembership(pool: Pool, claims: Claims, after: number
       const change = accessChange(event);
       return change === undefined ? [] : [{ id, ...change }];
     }),
+    credential: { topics: row.credential, issuedAt: claims.issuedAt },
+    oldest: row.oldest,
   };
 }
 
@@ -120,7 +159,7 @@ export function topicsAtCursor(membership: Membership): Set<string> {
   const topics = new Set([...membership.topics, ...membership.own]);
   const settled = new Set<string>(membership.own);
   for (const change of membership.changes) {
-    if (change.kind === 'unclear' || settled.has(change.topic)) continue;
+    if (!('topic' in change) || settled.has(change.topic)) continue;
     settled.add(change.topic);
     if (change.kind === 'granted') topics.delete(change.topic);
     else topics.add(change.topic);

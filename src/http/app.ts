@@ -3,8 +3,8 @@ import cors, { type CorsOptions } from 'cors';
 import express, { type Express } from 'express';
 import helmet from 'helmet';
 import { dashboardRoutes } from '../dashboard/dashboard.ts';
-import { authenticate } from './authenticate.ts';
 import type { Context } from './context.ts';
+import { cursorRoute } from './cursor.ts';
 import { errorHandler, notFound, only } from './errors.ts';
 import { eventsRoute, topicEventsRoute } from './events.ts';
 import { refusalHandler } from './refusal.ts';
@@ -14,7 +14,7 @@ import { snapshotRoute } from './snapshot.ts';
 
 /** The public routes (design section 6), each thin. */
 export function createApp(context: Context): Express {
-  const { config, hub, log } = context;
+  const { config, log } = context;
   const app = express();
   app.disable('etag');
   // Unlike Express's own, without a bound on parameters: those beyond it were dropped. The request line has a bound.
@@ -48,14 +48,7 @@ export function createApp(context: Context): Express {
   app.route('/v1/escrows/:id/events').get(topicEventsRoute(context, 'escrow')).all(only('GET', 'HEAD'));
   app.use(stalledAnswers(config.stallSeconds * 1000));
   app.route('/v1/snapshot').get(snapshotRoute(context)).all(only('GET', 'HEAD'));
-  app
-    .route('/v1/cursor')
-    .get(async (request, response) => {
-      await authenticate(request, context);
-      response.setHeader('Cache-Control', 'no-store');
-      response.json({ cursor: hub.cursor, oldest: hub.history.oldest, epoch: hub.history.epoch });
-    })
-    .all(only('GET', 'HEAD'));
+  app.route('/v1/cursor').get(cursorRoute(context)).all(only('GET', 'HEAD'));
   app
     .route('/v1/session')
     .post(openSessionRoute(context))

@@ -1,9 +1,28 @@
-import type { Request } from 'express';
+import type { Request, RequestHandler } from 'express';
+import { lookUpMembership, type Membership, maySee } from '../access/actor.ts';
 import type { ResetReason } from '../hub/disconnect-reason.ts';
 import type { Hub } from '../hub/hub.ts';
+import { endsSessions } from '../outbox/access-change.ts';
 import { type Queryable, readLastId } from '../outbox/reader.ts';
 import type { Reset } from '../sse/frame.ts';
+import { authenticate } from './authenticate.ts';
+import type { Context } from './context.ts';
 import { Problem } from './errors.ts';
+import { Refusal } from './refusal.ts';
+
+/** `GET /v1/cursor`: where a stream would start now, and the oldest cursor that can be replayed from. */
+export function cursorRoute(context: Context): RequestHandler {
+  const { hub, pool } = context;
+  return async (request, response) => {
+    const claims = await authenticate(request, context);
+    const condition = context.condition();
+    if (condition !== 'ready') throw new Refusal(condition);
+    await context.rateLimits.byActor('snapshots', request, response, claims);
+    if (!maySee(await lookUpMembership(pool, claims, hub.cursor), [])) throw new Problem('forbidden');
+    response.setHeader('Cache-Control', 'no-store');
+    response.json({ cursor: hub.cursor, oldest: hub.history.oldest, epoch: hub.history.epoch });
+  };
+}
 
 /** What a client says it has: the id of an event, nothing, or something that is no cursor. */
 export type Requested = number | 'none' | 'invalid';
@@ -41,6 +60,39 @@ export async function startCursor(requested: Requested, hub: Hub, db: Queryable)
   if (requested < hub.history.oldest) return resetTo('expired', requested, hub);
   if (requested > hub.cursor && requested > (await readLastId(db))) return resetTo('ahead', requested, hub);
   return { cursor: requested };
+}
+
+/** Where a stream starts, and for what access. */
+export interface Beginning {
+  readonly start: Start;
+  /** The cursor as of which `membership` tells what the actor could see, at or below the start. */
+  readonly from: number;
+  readonly membership: Membership;
+}
+
+/**
+ * If who the actor is has changed after the start, then what they may see now says nothing about what they could see then: the
+ * past is neither given to the new identity nor kept from the old one, and the stream starts behind the change instead.
+ * @param head the hub's cursor, read before the membership
+ */
+export function pastIdentityChange(
+  beginning: Beginning,
+  requested: Requested,
+  head: number,
+  oldest: number,
+): Beginning {
+  const { start, membership } = beginning;
+  const last = membership.changes.findLast((change) => change.id > start.cursor && endsSessions(change));
+  if (last === undefined) return beginning;
+  const cursor = Math.max(last.id, head);
+  const reset: Reset | undefined =
+    start.reset ??
+    (typeof requested === 'number' ? { reason: 'identity', requested, oldest, cursor } : undefined);
+  return {
+    start: reset === undefined ? { cursor } : { cursor, reset: { ...reset, cursor } },
+    from: head,
+    membership: { ...membership, changes: membership.changes.filter(({ id }) => id > head) },
+  };
 }
 
 function resetTo(reason: ResetReason, requested: number | null, { cursor, history: { oldest } }: Hub): Start {

@@ -1,11 +1,12 @@
 import type { Request, RequestHandler, Response } from 'express';
-import { lookUpMembership, type Membership, maySee } from '../access/actor.ts';
+import { lookUpMembership, maySee } from '../access/actor.ts';
+import { CredentialError } from '../access/token.ts';
 import { parseTopic } from '../access/topics.ts';
 import { streamHeaders } from '../sse/connection.ts';
 import { acceptsStream } from './accept.ts';
 import { authenticate } from './authenticate.ts';
 import type { Context } from './context.ts';
-import { requestedCursor, type Start, startCursor } from './cursor.ts';
+import { type Beginning, pastIdentityChange, requestedCursor, startCursor } from './cursor.ts';
 import { Problem } from './errors.ts';
 import { Refusal } from './refusal.ts';
 import { openStream } from './stream.ts';
@@ -36,19 +37,23 @@ async function open(
   if (before !== 'ready') throw new Refusal(before);
   await context.rateLimits.byActor('connects', request, response, claims);
 
-  let start: Start;
-  let from: number;
-  let membership: Membership;
+  let beginning: Beginning;
   try {
     // In this order: what changes after the cursor is fixed is in the stream, whether membership already shows it or not.
-    start = await startCursor(requested, context.hub, context.pool);
+    const start = await startCursor(requested, context.hub, context.pool);
     // A client that says that it is ahead gets nothing up to there, but what is taken from it up to there is.
-    from = Math.min(start.cursor, context.hub.cursor);
-    membership = await lookUpMembership(context.pool, claims, from);
+    const head = context.hub.cursor;
+    const from = Math.min(start.cursor, head);
+    const membership = await lookUpMembership(context.pool, claims, from);
+    beginning = pastIdentityChange({ start, from, membership }, requested, head, context.hub.history.oldest);
   } catch (error) {
+    if (error instanceof CredentialError) throw error;
     context.log.warn({ err: error }, 'subscribe: the database did not answer');
     throw new Refusal('unavailable');
   }
+  const { start, from, membership } = beginning;
+  // Retention has passed the cursor just now, and may have taken changes of access with it: next time it is a reset.
+  if (from < membership.oldest) throw new Refusal('unavailable');
   if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
   const now = context.condition();
   if (now !== 'ready') throw new Refusal(now);
@@ -62,5 +67,5 @@ async function open(
   const release = context.connectionLimits.take(membership.own[0] ?? '');
   if (release === undefined) throw new Refusal('too_many_connections');
   response.writeHead(200, streamHeaders(start.cursor));
-  openStream(context, response, { claims, start, from, membership, named, release });
+  openStream(context, response, { ...beginning, claims, named, release });
 }

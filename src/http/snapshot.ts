@@ -1,5 +1,5 @@
 import type { RequestHandler } from 'express';
-import { lookUpMembership, maySee } from '../access/actor.ts';
+import { lookUpMembership, type MembershipSource, maySee } from '../access/actor.ts';
 import { SnapshotTooLarge } from '../snapshot/row-budget.ts';
 import { SnapshotsBusy } from '../snapshot/snapshots.ts';
 import type { TopicState } from '../snapshot/state.ts';
@@ -20,24 +20,29 @@ export function snapshotRoute(context: Context): RequestHandler {
     const condition = context.condition();
     if (condition !== 'ready') throw new Refusal(condition);
     await context.rateLimits.byActor('snapshots', request, response, claims);
-    // Cursor, then membership, then state: what changes in between is in the stream after the cursor. It may be in the state
-    // as well; the other way round it could be in neither.
+    // First the cursor, then the state: what changes in between is in the stream after the cursor. It may be in the state as
+    // well; the other way round it could be in neither. Membership and state are of one moment: nobody is given what came
+    // after they lost it.
     const {
       cursor,
       history: { epoch },
     } = context.hub;
-    const membership = await lookUpMembership(context.pool, claims, cursor);
-    if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
-    if (response.destroyed) return;
-    const topics = await read(context, named ?? membership.own);
+    const topics = await read(context, async (source) => {
+      const membership = await lookUpMembership(source, claims, cursor);
+      if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
+      return response.destroyed ? [] : (named ?? membership.own);
+    });
     response.setHeader('Cache-Control', 'no-store');
     response.json({ cursor, epoch, topics });
   };
 }
 
-async function read({ snapshots }: Context, topics: readonly string[]): Promise<Record<string, TopicState>> {
+async function read(
+  { snapshots }: Context,
+  decide: (source: MembershipSource) => Promise<readonly string[]>,
+): Promise<Record<string, TopicState>> {
   try {
-    return await snapshots.read(topics);
+    return await snapshots.read(decide);
   } catch (error) {
     if (error instanceof SnapshotsBusy) throw new Refusal('unavailable');
     if (error instanceof SnapshotTooLarge) throw new Problem('snapshot_too_large');

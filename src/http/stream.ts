@@ -7,18 +7,14 @@ import { Subscription } from '../hub/subscription.ts';
 import { Connection } from '../sse/connection.ts';
 import { resetFrame, sessionFrame } from '../sse/frame.ts';
 import { type Context, jitteredRetryMs } from './context.ts';
-import type { Start } from './cursor.ts';
+import type { Beginning } from './cursor.ts';
 
 /** Most topics that `session` lists. */
 const LISTED_TOPICS = 100;
 
 /** Who has been let in, to what, from where. */
-export interface Admission {
+export interface Admission extends Beginning {
   readonly claims: Claims;
-  readonly start: Start;
-  /** The cursor as of which `membership` tells what the actor could see, at or below the start. */
-  readonly from: number;
-  readonly membership: Membership;
   /** The topics asked for by name, of which the actor may see all; undefined for a feed. */
   readonly named: readonly string[] | undefined;
   /** Gives back the stream's place among the connections; called when it has closed. */
@@ -83,6 +79,7 @@ function subscriptionOf(membership: Membership, named: readonly string[] | undef
     named: named ?? [],
     own: membership.own,
     known: membership.changes.map(({ id }) => id),
+    credential: membership.credential,
   });
 }
 

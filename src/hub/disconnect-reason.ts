@@ -11,4 +11,4 @@ export type DisconnectReason =
   | 'rate_limited';
 
 /** Why exact replay is impossible; sent as `event: reset`. */
-export type ResetReason = 'expired' | 'ahead' | 'epoch' | 'invalid';
+export type ResetReason = 'expired' | 'ahead' | 'epoch' | 'invalid' | 'identity';

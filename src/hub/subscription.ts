@@ -1,4 +1,4 @@
-import type { AccessChange } from '../outbox/access-change.ts';
+import { type CredentialsRevoked, EVERYBODY, endsSessions, type Revocable } from '../outbox/access-change.ts';
 import type { Frame } from '../sse/frame.ts';
 
 /** What a subscriber may ask to be told of. */
@@ -16,7 +16,11 @@ export interface Request {
   readonly own: readonly string[];
   /** Ids of access events that were already known when the actor was let in: they end no stream, or a replay of them would for ever. */
   readonly known?: Iterable<number>;
+  /** By what the stream's credential can be revoked. */
+  readonly credential?: Revocable;
 }
+
+const NEVER_REVOKED: Revocable = { topics: [], issuedAt: null };
 
 /** What a frame does to a subscription. */
 export type Effect = 'deliver' | 'skip' | 'deliver-and-end' | 'skip-and-end' | 'end-session';
@@ -31,18 +35,20 @@ export class Subscription {
   readonly #named: ReadonlySet<string>;
   readonly #own: readonly string[];
   readonly #known: ReadonlySet<number>;
+  readonly #credential: Revocable;
   readonly #heard: Set<string>;
 
-  constructor({ mode, topics, named = [], own, known = [] }: Request) {
+  constructor({ mode, topics, named = [], own, known = [], credential = NEVER_REVOKED }: Request) {
     this.#mode = mode;
     this.#topics = new Set(topics);
     this.#named = new Set(named);
     this.#own = own;
     this.#known = new Set(known);
-    this.#heard = new Set([...this.#topics, ...own]);
+    this.#credential = credential;
+    this.#heard = new Set([...this.#topics, ...own, ...credential.topics]);
   }
 
-  /** Topics whose frames must reach {@link apply}: those delivered and the actor's own. `all` for every topic. */
+  /** Topics whose frames must reach {@link apply}: those delivered, the actor's own and the credential's. `all` for every topic. */
   get heard(): ReadonlySet<string> | 'all' {
     return this.#mode === 'all' ? 'all' : this.#heard;
   }
@@ -60,14 +66,24 @@ export class Subscription {
    */
   apply(frame: Frame): Effect {
     const wanted = this.#mode === 'all' || this.#topics.has(frame.topic);
-    if (frame.access !== undefined && this.#own.includes(frame.topic)) {
-      const change = frame.access;
-      const known = this.#known.has(frame.id);
-      if (endsSession(change)) return known ? deliverIf(wanted) : 'end-session';
+    const change = frame.access;
+    if (change === undefined) return deliverIf(wanted);
+    const known = this.#known.has(frame.id);
+    if (change.kind === 'credentials-revoked')
+      return !known && this.isRevokedBy(frame.topic, change) ? 'end-session' : 'skip';
+    if (this.#own.includes(frame.topic) || frame.topic === EVERYBODY) {
+      if (endsSessions(change)) return known ? deliverIf(wanted) : 'end-session';
       if (change.kind === 'granted') this.#grant(change.topic);
-      else if (this.#revoke(change.topic) && !known) return wanted ? 'deliver-and-end' : 'skip-and-end';
+      else if (change.kind === 'revoked' && this.#revoke(change.topic) && !known)
+        return wanted ? 'deliver-and-end' : 'skip-and-end';
     }
     return deliverIf(wanted);
+  }
+
+  /** Whether a revocation on this topic concerns the stream's credential. */
+  isRevokedBy(topic: string, { issuedBefore }: CredentialsRevoked): boolean {
+    const { topics, issuedAt } = this.#credential;
+    return topics.includes(topic) && (issuedAt === null || issuedAt <= issuedBefore);
   }
 
   #grant(topic: string): void {
@@ -82,10 +98,6 @@ export class Subscription {
     if (!this.#own.includes(topic)) this.#heard.delete(topic);
     return this.#mode === 'named' && this.#topics.size === 0;
   }
-}
-
-function endsSession(change: AccessChange): change is Extract<AccessChange, { kind: 'revoked' | 'unclear' }> {
-  return change.kind === 'unclear' || (change.kind === 'revoked' && change.topic.startsWith('user:'));
 }
 
 function deliverIf(wanted: boolean): Effect {

@@ -15,7 +15,7 @@ const LOCK_NOT_AVAILABLE = '55P03';
 const RETRY_MS = 5000;
 
 /**
- * Makes partitions ahead of the sequence and drops those that are too old. Every instance does it; the database lets one at a time.
+ * Makes partitions ahead of the sequence, drops those that are too old, and forgets revocations of credentials that have expired. Every instance does it; the database lets one at a time.
  * It waits 100 ms at most for a lock, so that nobody waits long behind it, and tries again later.
  */
 export class Retention {
@@ -23,9 +23,15 @@ export class Retention {
   #timer: NodeJS.Timeout | undefined;
   #round: Promise<void> | undefined;
   #stopped = false;
+  #revocations = 0;
 
   constructor(options: RetentionOptions) {
     this.#options = options;
+  }
+
+  /** Revocations that the database held in the last round. */
+  get revocations(): number {
+    return this.#revocations;
   }
 
   /** Runs a round now and then one every interval, until {@link stop}. */
@@ -61,6 +67,8 @@ export class Retention {
         'select outbox_drop_partitions(now() - make_interval(hours => $1)) as count',
         [retentionHours],
       );
+      const kept = await pool.query<{ count: number }>('select outbox_forget_revocations() as count');
+      this.#revocations = kept.rows[0]?.count ?? 0;
       const changed = { made: made.rows[0]?.count ?? 0, dropped: dropped.rows[0]?.count ?? 0 };
       if (changed.made + changed.dropped > 0) log.info(changed, 'outbox partitions');
       return true;

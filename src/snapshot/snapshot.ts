@@ -1,4 +1,5 @@
-import type { Kysely } from 'kysely';
+import { CompiledQuery, type Kysely, type Transaction } from 'kysely';
+import type { MembershipSource } from '../access/actor.ts';
 import { isUuid } from '../access/topics.ts';
 import type { Database } from '../database.ts';
 import type { TopicKind } from '../outbox/catalogue.ts';
@@ -11,14 +12,14 @@ import { readStreams } from './streams.ts';
 /**
  * Reads the present state of topics: the fields that events carry and no others, in the events' own formats. All of it is
  * from one snapshot of the database, and costs at most eight queries however many rows there are.
- * @param topics in normal form; whether the asker may see them has been decided
+ * @param decide says which topics, in normal form, by what the asker may see in this very snapshot; what it throws is thrown
  * @param maxRows most rows read
  * @returns the state of each, by topic
  * @throws SnapshotTooLarge, and what pg throws
  */
 export function readSnapshot(
   db: Kysely<Database>,
-  topics: readonly string[],
+  decide: (source: MembershipSource) => Promise<readonly string[]>,
   maxRows: number,
 ): Promise<Record<string, TopicState>> {
   const budget = new RowBudget(maxRows);
@@ -27,6 +28,7 @@ export function readSnapshot(
     .setIsolationLevel('repeatable read')
     .setAccessMode('read only')
     .execute(async (transaction) => {
+      const topics = await decide(membershipSource(transaction));
       const users = keysOf('user', topics);
       const { byId, byWallet } = await readStreams(
         transaction,
@@ -58,6 +60,13 @@ export function readSnapshot(
         }),
       );
     });
+}
+
+function membershipSource(transaction: Transaction<Database>): MembershipSource {
+  return {
+    query: <Row extends object>(text: string, values: unknown[]) =>
+      transaction.executeQuery<Row>(CompiledQuery.raw(text, values) as CompiledQuery<Row>),
+  };
 }
 
 /** The keys of the topics of a kind, less those that can be no key of a row. */

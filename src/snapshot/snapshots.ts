@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely';
+import type { MembershipSource } from '../access/actor.ts';
 import type { Database } from '../database.ts';
 import { SnapshotTooLarge } from './row-budget.ts';
 import { readSnapshot } from './snapshot.ts';
@@ -50,13 +51,15 @@ export class Snapshots {
   }
 
   /**
-   * The present state of topics; see `readSnapshot`.
-   * @throws SnapshotsBusy, SnapshotTooLarge, and what pg throws
+   * The present state of the topics that `decide` names; see `readSnapshot`.
+   * @throws SnapshotsBusy, SnapshotTooLarge, what `decide` throws, and what pg throws
    */
-  async read(topics: readonly string[]): Promise<Record<string, TopicState>> {
+  async read(
+    decide: (source: MembershipSource) => Promise<readonly string[]>,
+  ): Promise<Record<string, TopicState>> {
     await this.#turn();
     try {
-      return await readSnapshot(this.#options.db, topics, this.#options.maxRows);
+      return await readSnapshot(this.#options.db, decide, this.#options.maxRows);
     } catch (error) {
       if (error instanceof SnapshotTooLarge) this.#tooLarge += 1;
       throw error;

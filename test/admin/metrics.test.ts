@@ -8,12 +8,13 @@ describe('the metrics', () => {
   let stage: Stage;
   let payer: Person;
   let topic: string;
+  let past: number;
 
   before(async () => {
     stage = await Stage.open({ REPLAY_WINDOW_EVENTS: '4' });
     payer = await makePerson(stage.pool, 1);
     topic = `stream:${await makeStream(stage.pool, payer, payer)}`;
-    await stage.settled();
+    past = await stage.settled();
   });
 
   after(() => stage.close());
@@ -73,7 +74,9 @@ describe('the metrics', () => {
     await stage.publish(topic);
     expect(await value('relay_rings')).to.be.greaterThan(rings);
 
-    const late = await stage.connect(`/v1/events?topic=${topic}`, payer.token, { 'Last-Event-ID': '1' });
+    const late = await stage.connect(`/v1/events?topic=${topic}`, payer.token, {
+      'Last-Event-ID': String(past),
+    });
     await late.caughtUp();
     expect(await value('replay_pages')).to.be.greaterThan(pages);
     const ahead = await stage.connect(`/v1/events?topic=${topic}`, payer.token, { 'Last-Event-ID': '99999' });

@@ -37,13 +37,14 @@ describe('access, attacked', () => {
     expect(live.ended).to.equal(false);
   });
 
-  it('a token of a user that is gone does not speak for a wallet that is another user’s now', async () => {
+  it('a token that names the wallet of a user that is gone does not speak for it once it is another user’s', async () => {
     const [gone, heir, other] = [await person(), await person(), await person()];
     await stage.pool.query('delete from users where id = $1', [gone.id]);
     await stage.pool.query('update users set wallet_address = $2 where id = $1', [heir.id, gone.wallet]);
     const stream = await makeStream(stage.pool, gone, other);
     await stage.settled();
-    const token = mintToken({ sub: gone.id, walletAddress: gone.wallet });
+    const unknown = '99999999-0000-4000-8000-000000000000';
+    const token = mintToken({ sub: unknown, walletAddress: gone.wallet });
     expect((await stage.connect(`/v1/events?topic=stream:${stream}`, token)).status).to.equal(403);
   });
 });

@@ -220,6 +220,15 @@ describe('access events', () => {
       [`user:${id}`, ...wallets.map((wallet) => `wallet:${wallet}`)].map(
         (on) => `revoked user:${id} on ${on}`,
       );
+    const worthless = (...topics: string[]) => topics.map((on) => `credentials_revoked on ${on}`);
+
+    it('a new user ends the sessions of tokens that spoke for the id or the wallet before', async () => {
+      let id = '';
+      const lines = await access(async () => {
+        id = await insert(pool, 'users', { wallet_address: 'w-0' });
+      });
+      expect(lines).to.deep.equal(ended(id, 'w-0'));
+    });
 
     it('a change of role, activity or wallet ends the sessions, also those of the wallets', async () => {
       const id = await newUser(pool, { wallet_address: 'w-1' });
@@ -229,20 +238,25 @@ describe('access events', () => {
       expect(await access(() => update(pool, 'users', id, { is_active: false }))).to.deep.equal(
         ended(id, 'w-1'),
       );
-      expect(await access(() => update(pool, 'users', id, { wallet_address: 'w-2' }))).to.deep.equal(
-        ended(id, 'w-1', 'w-2'),
-      );
-      expect(await access(() => update(pool, 'users', id, { wallet_address: null }))).to.deep.equal(
-        ended(id, 'w-2'),
-      );
+      expect(await access(() => update(pool, 'users', id, { wallet_address: 'w-2' }))).to.deep.equal([
+        ...ended(id, 'w-1', 'w-2'),
+        ...worthless('wallet:w-1'),
+      ]);
+      expect(await access(() => update(pool, 'users', id, { wallet_address: null }))).to.deep.equal([
+        ...ended(id, 'w-2'),
+        ...worthless('wallet:w-2'),
+      ]);
       expect(
         await access(() => update(pool, 'users', id, { role: 'ADMIN', is_active: false })),
       ).to.deep.equal([]);
     });
 
-    it('a deleted user has no sessions', async () => {
+    it('a deleted user has no sessions, and no tokens that count', async () => {
       const id = await insert(pool, 'users', { wallet_address: 'w-3' });
-      expect(await access(() => remove(pool, 'users', id))).to.deep.equal(ended(id, 'w-3'));
+      expect(await access(() => remove(pool, 'users', id))).to.deep.equal([
+        ...ended(id, 'w-3'),
+        ...worthless(`user:${id}`, 'wallet:w-3'),
+      ]);
     });
   });
 });

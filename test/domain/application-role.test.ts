@@ -43,6 +43,8 @@ describe('an application role with rights on the domain tables only', () => {
       await update(application, 'users', user, { is_active: false });
     });
     expect(events.map(({ type }) => type)).to.deep.equal([
+      'access:revoked',
+      'access:revoked',
       'access:granted',
       'access:granted',
       'stream:updated',

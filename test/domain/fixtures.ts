@@ -32,7 +32,9 @@ export function withoutAccess(events: readonly Appended[]): Appended[] {
 export function accessLines(events: readonly Appended[]): string[] {
   return events
     .filter(({ type }) => type.startsWith('access:'))
-    .map(({ topic, type, data }) => `${type.slice('access:'.length)} ${data['topic']} on ${topic}`);
+    .map(({ topic, type, data }) =>
+      [type.slice('access:'.length), data['topic'], 'on', topic].filter(Boolean).join(' '),
+    );
 }
 
 /** The event that the catalogue describes; data must name its keys in the catalogue's order. */

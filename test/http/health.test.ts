@@ -56,7 +56,7 @@ describe('health and cursor', () => {
     const blockade = await Blockade.of(stage.pool, 'users');
     const headers = { Authorization: `Bearer ${person.token}` };
     const asking = stage.send('POST', '/v1/session', headers);
-    const [pid] = await blockade.waiting('visible as');
+    const [pid] = await blockade.waiting('with known');
     await stage.pool.query('select pg_terminate_backend($1)', [pid]);
     const answer = await asking;
     await blockade.lift();

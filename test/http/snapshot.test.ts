@@ -86,7 +86,7 @@ describe('GET /v1/snapshot', () => {
     expect(body.topics[`stream:${ABSENT}`]).to.equal(null);
   });
 
-  it('has a cursor from before membership and state, so that what commits meanwhile is in the stream', async () => {
+  it('has membership and state of one moment and a cursor from before it: what commits meanwhile is in the stream', async () => {
     const writer = await database.pool.connect();
     try {
       const before = service.hub.cursor;
@@ -98,7 +98,10 @@ describe('GET /v1/snapshot', () => {
       await writer.query('commit');
       const { cursor, topics } = await answer;
       expect(cursor).to.equal(before);
-      expect(topics[`wallet:${payer.wallet}`].streams[0].status).to.equal('paused');
+      expect(topics[`wallet:${payer.wallet}`].streams[0].status).to.equal('active');
+      const client = await SseClient.open(`${service.url}/v1/events?lastEventId=${cursor}`, payer.token);
+      expect((await client.message('stream:updated')).data).to.include({ status: 'paused' });
+      client.close();
     } finally {
       writer.release();
     }

@@ -50,7 +50,7 @@ describe('from connecting to live', () => {
       // After its cursor is fixed, before its access is known.
       const blockade = await Blockade.of(stage.pool, 'users');
       const connecting = stage.connect(path, payer.token, { 'Last-Event-ID': String(cursor) }, service);
-      await blockade.waiting('visible as');
+      await blockade.waiting('with known');
       await stage.publish(topic, 3);
       await everywhere();
       await blockade.lift();
@@ -72,7 +72,7 @@ describe('from connecting to live', () => {
       const head = stage.cursor;
       const blockade = await Blockade.of(stage.pool, 'users');
       const connecting = stage.connect(path, payer.token, {}, service);
-      await blockade.waiting('visible as');
+      await blockade.waiting('with known');
       await stage.publish(topic, 3);
       await everywhere();
       await blockade.lift();

@@ -44,7 +44,7 @@ describe('a snapshot', () => {
     await database.drop();
   });
 
-  const snapshotOf = (topics: readonly string[]) => readSnapshot(db, topics, 20_000);
+  const snapshotOf = (topics: readonly string[]) => readSnapshot(db, async () => topics, 20_000);
 
   async function makeRows(): Promise<void> {
     const { pool } = database;

@@ -138,7 +138,7 @@ describe('a stream that the server ends', () => {
     const service = await stage.addService({}, { random: () => 0 });
     const blockade = await Blockade.of(stage.pool, 'users');
     const connecting = stage.connect(path, payer.token, {}, service);
-    await blockade.waiting('visible as');
+    await blockade.waiting('with known');
     const stopping = service.stop();
     await blockade.lift();
     await expectDisconnect(await connecting, 'draining', service);
@@ -191,7 +191,7 @@ describe('a stream that the server ends', () => {
   it('turns a client away whose access could not be looked up', async () => {
     const blockade = await Blockade.of(stage.pool, 'users');
     const connecting = stage.connect(path, payer.token);
-    const [pid] = await blockade.waiting('visible as');
+    const [pid] = await blockade.waiting('with known');
     await stage.pool.query('select pg_terminate_backend($1)', [pid]);
     const client = await connecting;
     await expectDisconnect(client, 'unavailable');

@@ -10,6 +10,8 @@ describe('a stream on the wire', () => {
   let topic: string;
   let path: string;
   let random = 0.25;
+  /** Two events before the head. */
+  let past: number;
 
   before(async () => {
     stage = await Stage.open({ HEARTBEAT_SECONDS: '0.1', RETRY_MS: '1000' }, { random: () => random });
@@ -18,7 +20,8 @@ describe('a stream on the wire', () => {
     const stream = await makeStream(stage.pool, payer, payer);
     topic = `stream:${stream}`;
     path = `/v1/streams/${stream}/events`;
-    await stage.settled();
+    past = await stage.settled();
+    await stage.publish(topic, 2);
   });
 
   after(() => stage.close());
@@ -36,9 +39,9 @@ describe('a stream on the wire', () => {
   });
 
   it('names the cursor it starts from in the head, even when that lies in the past', async () => {
-    const client = await stage.connect(path, payer.token, { 'Last-Event-ID': '1' });
-    expect(client.response?.headers['last-event-id']).to.equal('1');
-    expect((await client.message('session')).data['cursor']).to.equal(1);
+    const client = await stage.connect(path, payer.token, { 'Last-Event-ID': String(past) });
+    expect(client.response?.headers['last-event-id']).to.equal(String(past));
+    expect((await client.message('session')).data['cursor']).to.equal(past);
   });
 
   it('begins with one block of retry and session, and session says where the client stands', async () => {
@@ -184,10 +187,11 @@ describe('a stream on the wire', () => {
   it('gives the header precedence over the query, and takes an empty header for none', async () => {
     const cursorOf = async (query: string, headers: Record<string, string>) =>
       (await (await stage.connect(path + query, payer.token, headers)).message('session')).data['cursor'];
-    expect(await cursorOf('?lastEventId=1', {})).to.equal(1);
-    expect(await cursorOf('?lastEventId=1', { 'Last-Event-ID': '2' })).to.equal(2);
-    expect(await cursorOf('?lastEventId=nonsense', { 'Last-Event-ID': '2' })).to.equal(2);
-    expect(await cursorOf('?lastEventId=1', { 'Last-Event-ID': '' })).to.equal(1);
+    const next = String(past + 1);
+    expect(await cursorOf(`?lastEventId=${past}`, {})).to.equal(past);
+    expect(await cursorOf(`?lastEventId=${past}`, { 'Last-Event-ID': next })).to.equal(past + 1);
+    expect(await cursorOf('?lastEventId=nonsense', { 'Last-Event-ID': next })).to.equal(past + 1);
+    expect(await cursorOf(`?lastEventId=${past}`, { 'Last-Event-ID': '' })).to.equal(past);
     expect(await cursorOf('', { 'Last-Event-ID': '' })).to.equal(stage.cursor);
     expect(await cursorOf('?lastEventId=', {})).to.equal(stage.cursor);
   });

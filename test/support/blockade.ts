@@ -18,22 +18,32 @@ export class Blockade {
   }
 
   /** Waits until somebody waits for the table, in a query that contains this text; returns their backends. */
-  async waiting(text: string, count = 1): Promise<number[]> {
-    return waitFor(
-      async () => {
-        const { rows } = await this.#pool.query<{ pid: number }>(
-          `select pid from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock' and strpos(query, $1) > 0 and pid <> pg_backend_pid()`,
-          [text],
-        );
-        return rows.length >= count ? rows.map(({ pid }) => pid) : undefined;
-      },
-      { what: `${count} waiting in ${text}` },
-    );
+  waiting(text: string, count = 1): Promise<number[]> {
+    return untilWaiting(this.#pool, text, count);
+  }
+
+  /** Runs a statement, of one who may use the table; it is committed when the blockade is lifted. */
+  async meanwhile(statement: string, values: unknown[] = []): Promise<void> {
+    await this.#client.query(statement, values);
   }
 
   async lift(): Promise<void> {
-    await this.#client.query('rollback');
+    await this.#client.query('commit');
     this.#client.release();
   }
+}
+
+/** Waits until somebody waits for a lock, in a query that contains this text; returns their backends. */
+export function untilWaiting(pool: Pool, text: string, count = 1): Promise<number[]> {
+  return waitFor(
+    async () => {
+      const { rows } = await pool.query<{ pid: number }>(
+        `select pid from pg_stat_activity
+          where datname = current_database() and wait_event_type = 'Lock' and strpos(query, $1) > 0 and pid <> pg_backend_pid()`,
+        [text],
+      );
+      return rows.length >= count ? rows.map(({ pid }) => pid) : undefined;
+    },
+    { what: `${count} waiting in ${text}` },
+  );
 }
