@@ -8,6 +8,7 @@ import { createPool } from '../database.ts';
 import { type Market, startMarket } from '../demo/market.ts';
 import { type DemoUser, seedDemo } from '../demo/seed.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/embedded-postgres.ts';
+import { openServiceRole } from '../embedded/service-role.ts';
 import { migrate } from '../migrate.ts';
 import { Service } from '../service.ts';
 import { type Command, EXIT, readArguments } from './command.ts';
@@ -76,7 +77,11 @@ async function start(config: Config, log: Logger, running: Running): Promise<voi
     const { applied } = await migrate({ connectionString: databaseUrl, set: config.migrate });
     if (applied.length > 0) log.info({ applied }, 'migrated');
   }
-  const service = new Service({ config, databaseUrl, log });
+  const service = new Service({
+    config,
+    databaseUrl: config.embedded ? await openServiceRole(databaseUrl) : databaseUrl,
+    log,
+  });
   running.service = service;
   await service.start();
   log.info({ url: service.url, admin: service.adminUrl }, 'ready');

@@ -88,6 +88,20 @@ describe('settlewire serve without a database of ours', function () {
     expect(code).to.equal(1);
   });
 
+  it('serves as a role that can only read', async () => {
+    const pool = createPool(first.databaseUrl, { max: 1, applicationName: 'test' });
+    const { rows } = await pool.query(
+      `select application_name, min(usename::text) as role from pg_stat_activity
+        where application_name in ('settlewire relay', 'settlewire listen', 'settlewire demo market') group by 1 order by 1`,
+    );
+    await pool.end();
+    expect(rows).to.deep.equal([
+      { application_name: 'settlewire demo market', role: 'postgres' },
+      { application_name: 'settlewire listen', role: 'settlewire_service' },
+      { application_name: 'settlewire relay', role: 'settlewire_service' },
+    ]);
+  });
+
   it('prints a curl line that works as pasted: the stream, with live events of the demo', async () => {
     const shell = spawn('bash', ['-c', `exec ${first.curl}`], { stdio: ['ignore', 'pipe', 'ignore'] });
     let output = '';
