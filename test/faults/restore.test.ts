@@ -10,13 +10,12 @@ import { MovableAddress } from '../support/movable-address.ts';
 import { OwnPostgres } from '../support/own-postgres.ts';
 import { ReturningClient } from '../support/returning-client.ts';
 import { startService } from '../support/service.ts';
+import { grantService, SERVICE_ROLE } from '../support/service-role.ts';
 import { append, scalar } from '../support/session.ts';
 import { mintToken } from '../support/tokens.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const TOKEN = mintToken({ sub: '00000000-0000-0000-0000-000000000001', role: 'ADMIN' });
-/** A role that the service logs in as and that can be kept out. */
-const INSTANCE = 'instance';
 
 describe('a database that has lost events which clients have', function () {
   this.timeout(60_000);
@@ -134,22 +133,19 @@ describe('a database that has lost events which clients have', function () {
   });
 
   it('set back to a copy of its files, as by a volume snapshot: the instance that ran on finds its last event replaced', async () => {
-    await server.pool.query(`create role ${INSTANCE} superuser login`);
     const timeline = (): Promise<number> => scalar(server.pool, 'select outbox_timeline()');
     const before = await timeline();
-    const url = new URL(server.url);
-    url.username = INSTANCE;
-    const service = await serve(url.href);
+    const service = await serve(server.url);
     const client = new ReturningClient(TOKEN);
     // In the backup the instance is kept out, so that writers can overtake it after the restore.
-    await server.pool.query(`alter role ${INSTANCE} nologin`);
+    await server.pool.query(`alter role ${SERVICE_ROLE} nologin`);
     const { epoch, lost } = await loseEvents(server, service, client);
     await putBack(join(directory, 'backup'), server);
     await server.start();
     expect(await timeline()).to.equal(before);
     const others = await publish(server, 'other', 40);
     expect(others, 'the same ids once more, and later ones').to.include.members(lost);
-    await server.pool.query(`alter role ${INSTANCE} login`);
+    await server.pool.query(`alter role ${SERVICE_ROLE} login`);
     await untilEpochIsNot(server, epoch);
     await untilReady(service);
     await expectReset(server, service, client, 'epoch');
@@ -198,6 +194,7 @@ describe('a database that has lost events which clients have', function () {
     const url = new URL(server.url);
     url.pathname = '/restored';
     await migrate({ connectionString: url.href, set: 'all' });
+    await grantService(url.href);
     const pool = createPool(url.href, { max: 4 });
     closing.push(() => pool.end());
     await pool.query('delete from outbox_meta');
