@@ -12,6 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createPool } from '../../src/database.ts';
 import { startEmbeddedPostgres } from '../../src/embedded/embedded-postgres.ts';
 import { migrate } from '../../src/migrate.ts';
+import { grantService } from '../../test/support/service-role.ts';
 import { relayMetrics, startBenchService } from './support/service.ts';
 import { SoakAudience } from './support/soak-audience.ts';
 import { MemoryLog, residentBytes } from './support/soak-memory.ts';
@@ -42,6 +43,7 @@ async function main(): Promise<void> {
 
 async function soak(databaseUrl: string): Promise<void> {
   await migrate({ connectionString: databaseUrl, set: 'all' });
+  await grantService(databaseUrl);
   const services = [await startBenchService(databaseUrl), await startBenchService(databaseUrl)];
   const pool = createPool(databaseUrl, { max: WRITERS + 4, applicationName: 'soak' });
   const audience = new SoakAudience({

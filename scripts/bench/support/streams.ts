@@ -1,4 +1,5 @@
 import { migrate } from '../../../src/migrate.ts';
+import { grantService } from '../../../test/support/service-role.ts';
 import { mintToken } from '../../../test/support/tokens.ts';
 import type { BenchPostgres } from './postgres.ts';
 
@@ -35,6 +36,7 @@ export function walletToken(n: number): string {
 export async function createDatabase(postgres: BenchPostgres, database: string): Promise<void> {
   await postgres.query('postgres', `create database ${database}`);
   await migrate({ connectionString: postgres.url(database), set: 'all' });
+  await grantService(postgres.url(database));
   await postgres.query(
     database,
     `insert into streams (id, payer, recipient, status, rate_per_second, total_amount)
