@@ -33,3 +33,29 @@ export function judge(value: number, bound: 'at least' | 'at most', target: numb
 export function machine(): string {
   return `${cpus().length} cores, load ${loadavg()[0]?.toFixed(1)}`;
 }
+
+/**
+ * The Mann-Whitney test: whether one of two series tends to be larger. `chance` is the share of pairs that somebody guesses right
+ * who calls the larger value the first series' (0.5: no better than a coin); `z` its distance from 0.5 in standard deviations.
+ */
+export function rankComparison(
+  first: readonly number[],
+  second: readonly number[],
+): { chance: number; z: number } {
+  const all = [
+    ...first.map((value) => ({ value, own: true })),
+    ...second.map((value) => ({ value, own: false })),
+  ];
+  all.sort((a, b) => a.value - b.value);
+  let rankSum = 0;
+  for (let from = 0; from < all.length; ) {
+    let to = from;
+    while (to < all.length && all[to]?.value === all[from]?.value) to += 1;
+    // Equal values share the mean of their ranks.
+    for (let at = from; at < to; at += 1) if (all[at]?.own) rankSum += (from + to + 1) / 2;
+    from = to;
+  }
+  const [n, m] = [first.length, second.length];
+  const chance = (rankSum - (n * (n + 1)) / 2) / (n * m);
+  return { chance, z: (chance - 0.5) / Math.sqrt((n + m + 1) / (12 * n * m)) };
+}
