@@ -86,6 +86,8 @@ const settings = z.object({
   snapshotConcurrency: whole(1, 1000, 2),
   snapshotWaiting: whole(0, 1_000_000, 200),
   snapshotMaxRows: whole(1, 10_000_000, 20_000, 'rows'),
+  /** Times that the kernel sends bytes again in vain before a client counts as gone; 0: as long as the kernel likes. */
+  deadPeerRetries: whole(0, 20, 6),
   rateLimitEntries: whole(1, 10_000_000, 100_000),
   maxOtherConnections: whole(1, 1_000_000, 10_000),
   maxRequestsPerConnection: whole(1, 1_000_000_000, 10_000),

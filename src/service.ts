@@ -132,14 +132,7 @@ export class Service {
       random,
       now,
     };
-    const { server, sockets } = createPublicServer(createApp(context), config, () => connectionLimits.total);
-    metrics.watch('settlewire_sockets', 'Connections to the public port.', () => sockets.open);
-    metrics.watch(
-      'settlewire_socket_evictions',
-      'Connections cut because too many carried no stream.',
-      () => sockets.evictions,
-    );
-    this.#server = server;
+    this.#server = createPublicServer(createApp(context), config, metrics, () => connectionLimits.total);
     this.#admin = createAdminServer(metrics);
   }
 

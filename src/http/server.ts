@@ -1,6 +1,8 @@
 import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Metrics } from '../admin/metrics.ts';
 import type { Config } from '../config.ts';
+import { DeadPeers } from './dead-peers.ts';
 import { Problem, problemBody } from './errors.ts';
 import type { ProblemCode } from './problems.ts';
 import { Sockets } from './sockets.ts';
@@ -16,18 +18,22 @@ type ServerSettings = Pick<
   | 'maxHeaderBytes'
   | 'maxRequestsPerConnection'
   | 'maxOtherConnections'
+  | 'deadPeerRetries'
+  | 'heartbeatSeconds'
 >;
 
 /**
  * The server of the public port, with a bound on everything that a client can take its time over or send too much of before a
  * route sees it. Not listening yet.
+ * @param metrics which tell about its connections
  * @param streams how many of its connections carry a stream
  */
 export function createPublicServer(
   listener: RequestListener,
   settings: ServerSettings,
+  metrics: Pick<Metrics, 'watch'>,
   streams: () => number,
-): { server: Server; sockets: Sockets } {
+): Server {
   const server = createServer({
     maxHeaderSize: settings.maxHeaderBytes,
     headersTimeout: settings.headersSeconds * 1000,
@@ -57,7 +63,35 @@ export function createPublicServer(
       socket.destroySoon();
     }
   });
-  return { server, sockets };
+  watchSockets(server, sockets, settings, metrics);
+  return server;
+}
+
+/** Counts the connections and, while the server listens, cuts off clients that have vanished. */
+function watchSockets(
+  server: Server,
+  sockets: Sockets,
+  { deadPeerRetries, heartbeatSeconds }: ServerSettings,
+  metrics: Pick<Metrics, 'watch'>,
+): void {
+  const deadPeers = new DeadPeers({
+    sockets: () => sockets,
+    retries: deadPeerRetries,
+    intervalMs: heartbeatSeconds * 1000,
+  });
+  server.on('listening', () => deadPeers.start());
+  server.on('close', () => void deadPeers.stop());
+  metrics.watch('settlewire_sockets', 'Connections to the public port.', () => sockets.open);
+  metrics.watch(
+    'settlewire_socket_evictions',
+    'Connections cut because too many carried no stream.',
+    () => sockets.evictions,
+  );
+  metrics.watch(
+    'settlewire_dead_peers',
+    'Connections cut because the client had vanished.',
+    () => deadPeers.cut,
+  );
 }
 
 const PROBLEM_HEADERS = {

@@ -36,6 +36,12 @@ export class Sockets {
     return this.#waiting.size + this.#answering.size;
   }
 
+  /** All that are open. */
+  *[Symbol.iterator](): Generator<Socket> {
+    yield* this.#waiting;
+    yield* this.#answering.keys();
+  }
+
   /** Connections cut because there were too many. */
   get evictions(): number {
     return this.#evictions;
