@@ -189,6 +189,10 @@ function contradictions(
     mistakes.push(
       `HEADERS_SECONDS: ${values.headersSeconds} is more than REQUEST_SECONDS, ${values.requestSeconds}`,
     );
+  if (values.resumeSeconds < 3 * values.heartbeatSeconds)
+    mistakes.push(
+      `RESUME_SECONDS: ${values.resumeSeconds} is less than three times HEARTBEAT_SECONDS (${values.heartbeatSeconds})`,
+    );
   if (values.port !== 0 && values.port === values.adminPort)
     mistakes.push(`ADMIN_PORT: ${values.adminPort} is PORT as well; they must differ`);
   return mistakes;

@@ -126,11 +126,8 @@ export async function lookUpMembership(
       role: row.role,
       isActive: row.is_active !== false,
     },
-    seesAll: row.role === 'ADMIN' || row.role === 'SUPER_ADMIN',
-    own: [
-      ...(row.user_id === null ? [] : [`user:${row.user_id}`]),
-      ...(row.wallet === null ? [] : [`wallet:${row.wallet}`]),
-    ],
+    seesAll: seesAll({ role: row.role }),
+    own: ownTopics({ userId: row.user_id, walletAddress: row.wallet }),
     topics: new Set(row.topics),
     changes: row.changes.flatMap(({ id, ...event }) => {
       const change = accessChange(event);
@@ -139,6 +136,18 @@ export async function lookUpMembership(
     credential: { topics: row.credential, issuedAt: claims.issuedAt },
     oldest: row.oldest,
   };
+}
+
+export function seesAll({ role }: Pick<Actor, 'role'>): boolean {
+  return role === 'ADMIN' || role === 'SUPER_ADMIN';
+}
+
+/** The topics that are the actor themselves. */
+export function ownTopics({ userId, walletAddress }: Pick<Actor, 'userId' | 'walletAddress'>): string[] {
+  return [
+    ...(userId === null ? [] : [`user:${userId}`]),
+    ...(walletAddress === null ? [] : [`wallet:${walletAddress}`]),
+  ];
 }
 
 /** Whether the actor may see all of these topics now. */

@@ -1,4 +1,5 @@
 import type { Config } from '../config.ts';
+import { ResumeTokens } from './resume-token.ts';
 import { SessionCookie } from './session-cookie.ts';
 import { Tickets } from './ticket.ts';
 import type { IssuerKeys, TokenRules } from './token.ts';
@@ -8,6 +9,7 @@ export interface Credentials {
   readonly tokenRules: TokenRules;
   readonly sessionCookie: SessionCookie;
   readonly tickets: Tickets;
+  readonly resumeTokens: ResumeTokens;
 }
 
 /**
@@ -24,5 +26,6 @@ export function createCredentials(
     tokenRules: { secrets: jwtSecrets, issuerKeys, issuer: jwtIssuer, audience: jwtAudience, now },
     sessionCookie: new SessionCookie(signingSecrets, config.cookieSameSite, now),
     tickets: new Tickets(signingSecrets, config.ticketSeconds, now),
+    resumeTokens: new ResumeTokens(signingSecrets, config.resumeSeconds, now),
   };
 }

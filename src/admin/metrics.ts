@@ -26,6 +26,7 @@ export class Metrics {
   readonly #resets: Counter<'reason'>;
   readonly #refusals: Counter<'reason'>;
   readonly #rateLimited: Counter<'limit'>;
+  readonly #resumes: Counter<'membership'>;
 
   constructor({ hub, relay, replayer, pages, pool }: MetricsSources) {
     const registers = [this.#registry];
@@ -48,6 +49,12 @@ export class Metrics {
       name: 'settlewire_refusals_total',
       help: 'Connects refused for the moment, by reason.',
       labelNames: ['reason'],
+    });
+    this.#resumes = new Counter({
+      registers,
+      name: 'settlewire_resumes_total',
+      help: 'Connects with a resume token, by where it was found out what they may see.',
+      labelNames: ['membership'],
     });
     this.#rateLimited = new Counter({
       registers,
@@ -122,6 +129,10 @@ export class Metrics {
 
   refused(reason: DisconnectReason): void {
     this.#refusals.inc({ reason });
+  }
+
+  resumed(membership: 'window' | 'database'): void {
+    this.#resumes.inc({ membership });
   }
 
   rateLimited(limit: RateLimitName): void {

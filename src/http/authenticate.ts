@@ -1,10 +1,12 @@
 import type { Request } from 'express';
+import type { Resume } from '../access/resume-token.ts';
 import { type Claims, CredentialError, KeysUnavailableError, verifyAccessToken } from '../access/token.ts';
 import type { Context } from './context.ts';
 import { isOwnPage, isSecure } from './origin.ts';
 import { Refusal } from './refusal.ts';
 
 type CredentialContext = Pick<Context, 'config' | 'tokenRules' | 'sessionCookie'>;
+type StreamCredentialContext = CredentialContext & Pick<Context, 'tickets' | 'resumeTokens'>;
 
 /**
  * Who is asking: `Authorization: Bearer`, else the session cookie. A bad bearer token is refused even if there is a good
@@ -15,6 +17,43 @@ export async function authenticate(request: Request, context: CredentialContext)
   const claims = (await authenticateBearer(request, context)) ?? readCookie(request, context);
   if (claims === undefined) throw new CredentialError('unauthenticated', 'no credential');
   return claims;
+}
+
+/** Who asks for a stream, and what their credential restricts it to. */
+export interface StreamCredential {
+  readonly claims: Claims;
+  /** The topics that a ticket is for. */
+  readonly topics?: readonly string[];
+  /** The stream that is to be gone on with. */
+  readonly resume?: Resume;
+}
+
+/**
+ * As {@link authenticate}, and for streams alone by what a client without headers can put into the URL: `?ticket=` or `?resume=`,
+ * which count for less than a bearer token and for more than a cookie.
+ * @throws as {@link authenticate}
+ */
+export async function authenticateStream(
+  request: Request,
+  context: StreamCredentialContext,
+): Promise<StreamCredential> {
+  const ticket = request.query['ticket'] || undefined;
+  const resume = request.query['resume'] || undefined;
+  if (request.headers.authorization !== undefined || (ticket === undefined && resume === undefined))
+    return { claims: await authenticate(request, context) };
+  if (resume === undefined) {
+    const { claims, topics } = context.tickets.read(text(ticket));
+    return topics === null ? { claims } : { claims, topics };
+  }
+  if (ticket !== undefined) throw new CredentialError('unauthenticated', 'a ticket and a resume token');
+  const read = context.resumeTokens.read(text(resume));
+  return { claims: read.claims, resume: read };
+}
+
+/** @throws CredentialError for a parameter that comes twice */
+function text(parameter: unknown): string {
+  if (typeof parameter === 'string') return parameter;
+  throw new CredentialError('unauthenticated', 'a credential that comes twice');
 }
 
 /**

@@ -67,31 +67,32 @@ export interface Beginning {
   readonly start: Start;
   /** The cursor as of which `membership` tells what the actor could see, at or below the start. */
   readonly from: number;
+  /** The hub's cursor before the membership was read. */
+  readonly asOf: number;
   readonly membership: Membership;
 }
 
 /**
  * If who the actor is has changed after the start, then what they may see now says nothing about what they could see then: the
  * past is neither given to the new identity nor kept from the old one, and the stream starts behind the change instead.
- * @param head the hub's cursor, read before the membership
  */
 export function pastIdentityChange(
   beginning: Beginning,
   requested: Requested,
-  head: number,
   oldest: number,
 ): Beginning {
-  const { start, membership } = beginning;
+  const { start, asOf, membership } = beginning;
   const last = membership.changes.findLast((change) => change.id > start.cursor && endsSessions(change));
   if (last === undefined) return beginning;
-  const cursor = Math.max(last.id, head);
+  const cursor = Math.max(last.id, asOf);
   const reset: Reset | undefined =
     start.reset ??
     (typeof requested === 'number' ? { reason: 'identity', requested, oldest, cursor } : undefined);
   return {
     start: reset === undefined ? { cursor } : { cursor, reset: { ...reset, cursor } },
-    from: head,
-    membership: { ...membership, changes: membership.changes.filter(({ id }) => id > head) },
+    from: asOf,
+    asOf,
+    membership: { ...membership, changes: membership.changes.filter(({ id }) => id > asOf) },
   };
 }
 

@@ -1,10 +1,12 @@
 import type { Request, RequestHandler, Response } from 'express';
-import { lookUpMembership, maySee } from '../access/actor.ts';
+import { lookUpMembership, type Membership, maySee } from '../access/actor.ts';
+import { digestOf } from '../access/resume-token.ts';
+import { resumedMembership } from '../access/resumed-membership.ts';
 import { CredentialError } from '../access/token.ts';
 import { parseTopic } from '../access/topics.ts';
 import { streamHeaders } from '../sse/connection.ts';
 import { acceptsStream } from './accept.ts';
-import { authenticate } from './authenticate.ts';
+import { authenticateStream, type StreamCredential } from './authenticate.ts';
 import type { Context } from './context.ts';
 import { type Beginning, pastIdentityChange, requestedCursor, startCursor } from './cursor.ts';
 import { Problem } from './errors.ts';
@@ -30,12 +32,14 @@ async function open(
   topics: () => string[] | undefined,
 ): Promise<void> {
   if (!acceptsStream(request)) throw new Problem('not_acceptable');
-  const claims = await authenticate(request, context);
-  const named = topics();
+  const credential = await authenticateStream(request, context);
+  const { claims } = credential;
+  const named = topics() ?? credential.topics;
   const requested = requestedCursor(request);
   const before = context.condition();
   if (before !== 'ready') throw new Refusal(before);
   await context.rateLimits.byActor('connects', request, response, claims);
+  if (!isFor(credential, named)) throw new Problem('forbidden');
 
   let beginning: Beginning;
   try {
@@ -44,8 +48,13 @@ async function open(
     // A client that says that it is ahead gets nothing up to there, but what is taken from it up to there is.
     const head = context.hub.cursor;
     const from = Math.min(start.cursor, head);
-    const membership = await lookUpMembership(context.pool, claims, from);
-    beginning = pastIdentityChange({ start, from, membership }, requested, head, context.hub.history.oldest);
+    const membership =
+      resumed(context, credential, named, from) ?? (await lookUpMembership(context.pool, claims, from));
+    beginning = pastIdentityChange(
+      { start, from, asOf: head, membership },
+      requested,
+      context.hub.history.oldest,
+    );
   } catch (error) {
     if (error instanceof CredentialError) throw error;
     context.log.warn({ err: error }, 'subscribe: the database did not answer');
@@ -68,4 +77,31 @@ async function open(
   if (release === undefined) throw new Refusal('too_many_connections');
   response.writeHead(200, streamHeaders(start.cursor));
   openStream(context, response, { ...beginning, claims, named, release });
+}
+
+/** Whether the credential is for these topics, if it is not for all that its bearer may see. */
+function isFor({ topics, resume }: StreamCredential, named: readonly string[] | undefined): boolean {
+  if (resume !== undefined) return digestOf(named) === resume.topics;
+  return topics === undefined || named?.every((topic) => topics.includes(topic)) === true;
+}
+
+/**
+ * What the actor may see, from a resume token and the replay window.
+ * @returns undefined if only the database can tell
+ */
+function resumed(
+  { hub, metrics }: Context,
+  { resume }: StreamCredential,
+  named: readonly string[] | undefined,
+  from: number,
+): Membership | undefined {
+  if (resume === undefined) return undefined;
+  const { epoch, asOf } = resume;
+  const frames =
+    named === undefined || epoch !== hub.history.epoch || asOf > hub.cursor
+      ? undefined
+      : hub.window.after(Math.min(from, asOf), Number.POSITIVE_INFINITY);
+  const membership = frames && resumedMembership(resume, named ?? [], from, frames);
+  metrics.resumed(membership === undefined ? 'database' : 'window');
+  return membership;
 }

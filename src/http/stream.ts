@@ -5,12 +5,10 @@ import type { DisconnectReason } from '../hub/disconnect-reason.ts';
 import { Subscriber } from '../hub/subscriber.ts';
 import { Subscription } from '../hub/subscription.ts';
 import { Connection } from '../sse/connection.ts';
-import { resetFrame, sessionFrame } from '../sse/frame.ts';
+import { resetFrame } from '../sse/frame.ts';
 import { type Context, jitteredRetryMs } from './context.ts';
 import type { Beginning } from './cursor.ts';
-
-/** Most topics that `session` lists. */
-const LISTED_TOPICS = 100;
+import { SessionBlock } from './session-block.ts';
 
 /** Who has been let in, to what, from where. */
 export interface Admission extends Beginning {
@@ -24,7 +22,7 @@ export interface Admission extends Beginning {
 /** Makes a subscriber of a response whose head has been written. */
 export function openStream(context: Context, response: Response, admission: Admission): void {
   const { config, hub, metrics } = context;
-  const { claims, start, from, membership, named, release } = admission;
+  const { claims, start, from, asOf, membership, named, release } = admission;
   const subscription = subscriptionOf(membership, named);
   const timers: NodeJS.Timeout[] = [];
   const connection = new Connection(response, {
@@ -48,20 +46,18 @@ export function openStream(context: Context, response: Response, admission: Admi
     onEnd: (reason) => metrics.disconnected(reason),
     onReplayError: (error) => context.log.warn({ err: error }, 'replay failed'),
   });
-  const session = {
-    cursor: start.cursor,
-    epoch: hub.history.epoch,
-    topics: named?.slice(0, LISTED_TOPICS) ?? subscription.list(LISTED_TOPICS),
-    heartbeatSeconds: config.heartbeatSeconds,
-    expiresAt: new Date(claims.expiresAt * 1000).toISOString(),
-  };
-  connection.write(sessionFrame(session, jitteredRetryMs(context)));
+  const session = new SessionBlock(context, { claims, membership, named, subscription });
+  connection.write(session.encode(start.cursor, asOf));
   if (start.reset !== undefined) {
     metrics.reset(start.reset.reason);
     connection.write(resetFrame(start.reset));
   }
   timers.push(
-    setInterval(() => subscriber.heartbeat(), config.heartbeatSeconds * 1000),
+    setInterval(() => {
+      subscriber.heartbeat();
+      if (subscriber.state === 'live' && session.isDue)
+        connection.write(session.encode(Math.max(start.cursor, hub.cursor), hub.cursor));
+    }, config.heartbeatSeconds * 1000),
     deadline(context, claims, subscriber),
   );
   metrics.connected();

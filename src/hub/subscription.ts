@@ -58,6 +58,11 @@ export class Subscription {
     return this.#mode === 'all' ? ['*'] : [...this.#topics].slice(0, max);
   }
 
+  /** Whether it delivers all of these topics, at its cursor. */
+  delivers(topics: readonly string[]): boolean {
+    return this.#mode === 'all' || topics.every((topic) => this.#topics.has(topic));
+  }
+
   /**
    * What to do with a frame of a heard topic; applies it if it changes access. Call it once per frame, in order.
    *

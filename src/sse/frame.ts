@@ -38,11 +38,14 @@ export interface Session {
   /** At most 100 of the stream's topics. */
   readonly topics: readonly string[];
   readonly heartbeatSeconds: number;
+  /** Good for `?resume=` until `resumeExpiresAt`; renewed before. */
+  readonly resumeToken: string;
+  readonly resumeExpiresAt: string;
   /** When the credential ends, ISO 8601. */
   readonly expiresAt: string;
 }
 
-/** The first block; `retryMs` is how long a client waits before it reconnects. */
+/** The first block, and one that comes again when the resume token is renewed; `retryMs` is how long a client waits before it reconnects. */
 export function sessionFrame(session: Session, retryMs: number): Chunk {
   return Chunk.of(`retry: ${retryMs}\nevent: session\ndata: ${JSON.stringify(session)}\n\n`);
 }

@@ -161,11 +161,15 @@ export class Follower {
   /** Takes the messages of one connection. */
   #reader(sentAway: (retryMs: number) => void): (message: EventSourceMessage) => void {
     const resumed = this.#cursor !== undefined;
+    let begun = false;
     let liveSince: number | undefined;
     return ({ event, id, data }) => {
       const at = performance.now();
       if (id !== undefined) this.#cursor = id;
       if (event === 'session') {
+        // Once more with a new resume token, it begins nothing.
+        if (begun) return;
+        begun = true;
         if (resumed) this.#resumes += 1;
         else {
           this.#start = Number(JSON.parse(data).cursor);

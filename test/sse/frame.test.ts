@@ -63,7 +63,15 @@ describe('frames', () => {
 
   it('of control carry one line of JSON each, and id only where it is a place in the order', () => {
     const at = 42;
-    const session = { cursor: at, epoch: 'e', topics: ['a\nid: 1'], heartbeatSeconds: 1, expiresAt: 'x\r\n' };
+    const session = {
+      cursor: at,
+      epoch: 'e',
+      topics: ['a\nid: 1'],
+      heartbeatSeconds: 1,
+      resumeToken: 'r\n',
+      resumeExpiresAt: 'y\n',
+      expiresAt: 'x\r\n',
+    };
     const reset = { reason: 'ahead', requested: null, oldest: 1, cursor: at } as const;
     const { messages, retries } = read(
       Chunk.join([

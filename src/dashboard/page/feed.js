@@ -71,7 +71,8 @@ export function createFeed(listener) {
     session(message) {
       feed.expiresAt = JSON.parse(message.data).expiresAt ?? null;
       feed.reason = null;
-      become('replaying');
+      // It comes again, with a new resume token, while the stream is live.
+      if (feed.state !== 'live') become('replaying');
     },
     'caught-up'(message) {
       feed.cursor = Math.max(feed.cursor, Number(message.lastEventId));
