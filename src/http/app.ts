@@ -11,6 +11,7 @@ import { refusalHandler } from './refusal.ts';
 import { requestBodies, stalledAnswers } from './request-body.ts';
 import { closeSessionRoute, openSessionRoute } from './session.ts';
 import { snapshotRoute } from './snapshot.ts';
+import { ticketsRoute } from './tickets.ts';
 
 /** The public routes (design section 6), each thin. */
 export function createApp(context: Context): Express {
@@ -54,6 +55,7 @@ export function createApp(context: Context): Express {
     .post(openSessionRoute(context))
     .delete(closeSessionRoute(context))
     .all(only('POST', 'DELETE'));
+  app.route('/v1/tickets').post(ticketsRoute(context)).all(only('POST'));
 
   app.use(dashboardRoutes());
   app.use(notFound);

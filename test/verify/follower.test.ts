@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { Follower, type Received, VerifyError } from '../../src/verify/follower.ts';
 import { type Answer, ScriptedServer } from '../support/scripted-server.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const SESSION = 'event: session\nid: 5\ndata: {"cursor":"5"}\n\nevent: caught-up\ndata: {}\n\n';
 const JSON_TYPE = { 'Content-Type': 'application/problem+json' };
@@ -52,6 +53,19 @@ describe('a follower of an instance', () => {
     expect(follower).to.include({ start: 5, resets: 1 });
     expect(events.map(({ id, data }) => [id, data])).to.deep.equal([[6, '{"number":1}']]);
     expect(events[0]?.liveSince).to.be.a('number');
+  });
+
+  it('takes a session that comes again for no new stream', async () => {
+    const again = 'event: session\ndata: {"cursor":"9"}\n\n';
+    const { server: scripted, follower } = await against([
+      { body: `${SESSION}id: 6\nevent: verify:marked\ndata: {"number":1}\n\n${again}`, ending: 'cut' },
+      { body: `${SESSION}${again}`, ending: 'stay' },
+    ]);
+    await follower.follow();
+    expect((await scripted.request(2)).lastEventId).to.equal('6');
+    await waitFor(() => follower.resumes === 1, { what: 'the second stream' });
+    await follower.stop();
+    expect(follower).to.include({ start: 5, resumes: 1, resets: 0 });
   });
 
   it('comes back after refusals of the moment, as Retry-After says or after a second', async () => {
