@@ -76,11 +76,7 @@ export interface Beginning {
  * If who the actor is has changed after the start, then what they may see now says nothing about what they could see then: the
  * past is neither given to the new identity nor kept from the old one, and the stream starts behind the change instead.
  */
-export function pastIdentityChange(
-  beginning: Beginning,
-  requested: Requested,
-  oldest: number,
-): Beginning {
+export function pastIdentityChange(beginning: Beginning, requested: Requested, oldest: number): Beginning {
   const { start, asOf, membership } = beginning;
   const last = membership.changes.findLast((change) => change.id > start.cursor && endsSessions(change));
   if (last === undefined) return beginning;

@@ -124,7 +124,8 @@ describe('a resume token', () => {
         const client = await comeBack({ token: left.token, ...(cursor === undefined ? {} : { cursor }) });
         expect(await outcome(client), `from ${cursor}`).to.equal('403 forbidden');
       });
-      expect(asked, `from ${cursor}`).to.equal(0);
+      // Before the user was there, their wallet was somebody else as far as anybody can tell.
+      expect(asked, `from ${cursor}`).to.equal(cursor === 0 ? 1 : 0);
     }
     const looked = await stage.connect(path, me.token);
     const resumed = await comeBack(left);
@@ -222,6 +223,33 @@ describe('a resume token', () => {
     await stage.settled();
     expect(await outcome(await comeBack(left)), 'the stream was the old wallet’s').to.equal('403 forbidden');
   });
+
+  for (const by of ['jti', 'sub'] as const) {
+    it(`is refused after its credential has been revoked by ${by}, and so are ticket and cookie; those of others are not`, async () => {
+      const jti = `one ${by} ${people}`;
+      const credential = mintToken({ sub: me.id, jti });
+      const left = await leave(path, credential);
+      const theirs = await leave(`/v1/events?topic=user:${other.id}`, other.token);
+      const Authorization = `Bearer ${credential}`;
+      const session = await stage.send('POST', '/v1/session', { Authorization });
+      const Cookie = String(session.headers['set-cookie']).split(';')[0] ?? '';
+      const ticket: string = JSON.parse(
+        (await stage.send('POST', '/v1/tickets', { Authorization })).body,
+      ).ticket;
+      await stage.pool.query(`select outbox_revoke(${by} => $1)`, [by === 'jti' ? jti : me.id]);
+      await stage.settled();
+      for (const cursor of [left.cursor, stage.cursor, undefined])
+        expect(
+          await outcome(await comeBack({ token: left.token, ...(cursor === undefined ? {} : { cursor }) })),
+        ).to.equal('401 unauthenticated');
+      expect(await outcome(await stage.connect(path, undefined, { Cookie }))).to.equal('401 unauthenticated');
+      expect(await outcome(await stage.connect(`${path}&ticket=${ticket}`))).to.equal('401 unauthenticated');
+      const asked = await queries.during(async () =>
+        (await comeBack(theirs, `/v1/events?topic=user:${other.id}`)).caughtUp(),
+      );
+      expect(asked).to.equal(0);
+    });
+  }
 
   it('is for its topics and no others, in any order', async () => {
     const left = await leave();

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { type Membership, maySee, topicsAtCursor } from '../../src/access/actor.ts';
 import type { Resume } from '../../src/access/resume-token.ts';
 import { resumedMembership } from '../../src/access/resumed-membership.ts';
-import type { AccessChange } from '../../src/outbox/access-change.ts';
+import { type AccessChange, EVERYBODY } from '../../src/outbox/access-change.ts';
 
 const OWN = ['user:me', 'wallet:mine'];
 const TOPICS = ['escrow:a', 'escrow:b', 'stream:c'];
@@ -24,6 +24,7 @@ const resume = (asOf: number): Resume => ({
     expiresAt: Number.MAX_SAFE_INTEGER,
   },
   actor: { userId: 'me', walletAddress: 'mine', role: 'USER' },
+  credentialTopics: ['user:me', 'token:one', EVERYBODY],
   epoch: 'e',
   topics: '',
   asOf,
@@ -62,6 +63,8 @@ class History {
       seesAll: false,
       own: OWN,
       topics: this.states.at(-1) ?? new Set(),
+      credential: { topics: [], issuedAt: null },
+      oldest: 0,
       changes: this.after(cursor).flatMap(({ id, access }) =>
         access === undefined ? [] : [{ id, ...access }],
       ),
@@ -120,6 +123,17 @@ describe('membership from a resume token', () => {
       expect(resumedMembership(resume(0), ['escrow:a'], 0, others), 'of others').not.to.equal(undefined);
     });
   }
+
+  it('is left to the database if the credential may have been revoked, or if it concerns everybody', () => {
+    const revoked = { kind: 'credentials-revoked', issuedBefore: 0 } as const;
+    const everybody = { kind: 'revoked', topic: 'escrow:a' } as const;
+    const of = (topic: string, access: AccessChange) =>
+      resumedMembership(resume(0), ['escrow:a'], 0, [{ id: 10, topic, access }]);
+    for (const topic of ['user:me', 'wallet:mine', 'token:one', EVERYBODY])
+      expect(of(topic, revoked), topic).to.equal(undefined);
+    expect(of('token:two', revoked)).not.to.equal(undefined);
+    expect(of(EVERYBODY, everybody)).to.equal(undefined);
+  });
 
   it('knows administrators, and actors without a user or a wallet', () => {
     const { actor, ...rest } = resume(0);
