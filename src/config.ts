@@ -4,6 +4,7 @@ import {
   choice,
   databaseUrl,
   flag,
+  functionName,
   type JwtSecret,
   jwksUrl,
   MINIMUM_SECRET_BYTES,
@@ -75,6 +76,8 @@ const settings = z.object({
   logLevel: choice(LOG_LEVELS, 'info'),
   demo: flag,
   migrate: choice(['all', 'outbox', 'off'], 'all'),
+  /** Says who may see what where the tables are not ours. */
+  authorizeFunction: functionName,
   maxConnections: whole(1, 1_000_000, 10_000),
   maxConnectionsPerActor: whole(1, 1_000_000, 20),
   maxTopicsPerConnection: whole(1, 10_000, 100),

@@ -3,8 +3,10 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
+import { lookUpMembership } from './access/actor.ts';
 import { createCredentials } from './access/credentials.ts';
 import { Jwks } from './access/jwks.ts';
+import { checkSuppliedFunction, suppliedMembership } from './access/supplied-membership.ts';
 import { Metrics } from './admin/metrics.ts';
 import { createAdminServer } from './admin/server.ts';
 import type { Config } from './config.ts';
@@ -127,6 +129,8 @@ export class Service {
       rateLimits,
       snapshots,
       replay: (topics, after, through) => pages.page(topics, after, through),
+      lookUpMembership:
+        config.authorizeFunction === null ? lookUpMembership : suppliedMembership(config.authorizeFunction),
       ...createCredentials(config, this.#jwks, now),
       condition: () => this.condition,
       random,
@@ -166,10 +170,20 @@ export class Service {
     });
     if (pending.length > 0)
       throw new Error(`migrations are missing, run settlewire migrate: ${pending.join(', ')}`);
+    await this.#checkAuthorization();
     this.#migrated = true;
     this.#relay.start();
     this.#retention.start();
     while (!this.#relay.caughtUp && !this.#draining) await delay(5);
+  }
+
+  async #checkAuthorization(): Promise<void> {
+    const { authorizeFunction, migrate } = this.#config;
+    if (authorizeFunction !== null) await checkSuppliedFunction(this.#pool, authorizeFunction);
+    else if (migrate === 'outbox')
+      throw new Error(
+        'MIGRATE=outbox needs AUTHORIZE_FUNCTION, or nobody could be let in: see docs/adopting.md',
+      );
   }
 
   /**

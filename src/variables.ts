@@ -139,3 +139,16 @@ export const trustProxy = parsed<false | number | string[]>((text) => {
     `${JSON.stringify(text)} is not false, a number of proxies, or a list of addresses, subnets, loopback, linklocal, uniquelocal`,
   );
 }, false);
+
+/** A function in the database, by its schema and name, in the case in which it was made. */
+export interface FunctionName {
+  readonly schema: string;
+  readonly name: string;
+}
+
+export const functionName = parsed<FunctionName | null>((text) => {
+  const [, schema, name] = /^([A-Za-z_][\w$]{0,62})\.([A-Za-z_][\w$]{0,62})$/.exec(text) ?? [];
+  if (schema === undefined || name === undefined)
+    throw new Error(`${JSON.stringify(text)} is not of the form schema.function`);
+  return { schema, name };
+}, null);

@@ -114,6 +114,7 @@ describe('configuration', () => {
       LOG_LEVEL: 'loud',
       DEMO: 'maybe',
       MIGRATE: 'some',
+      AUTHORIZE_FUNCTION: 'visible; drop table x',
       HEARTBEAT_SECONDS: '-1',
       CORS_ORIGINS: 'https://app.example.com/path',
       TRUST_PROXY: 'true',
@@ -125,6 +126,7 @@ describe('configuration', () => {
       'LOG_LEVEL: "loud" is not one of trace, debug, info, warn, error, fatal, silent',
       'DEMO: "maybe" is not true or false',
       'MIGRATE: "some" is not one of all, outbox, off',
+      'AUTHORIZE_FUNCTION: "visible; drop table x" is not of the form schema.function',
       'HEARTBEAT_SECONDS: "-1" is not a number from 0.1 to 300 (seconds)',
     ]);
     expect(() => parseConfig({ PORT: 'x', DEMO: 'y' })).to.throw(ConfigError, /^PORT: .*\nDEMO: .*$/);

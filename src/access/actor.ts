@@ -29,6 +29,13 @@ export interface Membership {
   readonly oldest: number;
 }
 
+/**
+ * Reads who the claims speak for and what they may see, on the primary. Call it after the start cursor is fixed.
+ * @param after the start cursor: access events after it are returned
+ * @throws CredentialError if the credential has been revoked; what pg throws
+ */
+export type LookUpMembership = (db: MembershipSource, claims: Claims, after: number) => Promise<Membership>;
+
 /** What the look-up needs of a pg Pool. */
 export interface MembershipSource {
   query<Row extends object>(text: string, values: unknown[]): Promise<{ rows: Row[] }>;
@@ -95,16 +102,8 @@ const LOOK_UP = `
          outbox_oldest() as oldest
     from me`;
 
-/**
- * Reads who the claims speak for and what they may see, on the primary. Call it after the start cursor is fixed.
- * @param after the start cursor: access events after it are returned
- * @throws CredentialError if the credential has been revoked; what pg throws
- */
-export async function lookUpMembership(
-  db: MembershipSource,
-  claims: Claims,
-  after: number,
-): Promise<Membership> {
+/** {@link LookUpMembership} in our own tables: users, streams, escrows and their parties. */
+export const lookUpMembership: LookUpMembership = async (db, claims, after) => {
   const byUserId = isUuid(claims.subject);
   const { rows } = await db.query<Row>(LOOK_UP, [
     byUserId ? claims.subject : null,
@@ -129,13 +128,20 @@ export async function lookUpMembership(
     seesAll: seesAll({ role: row.role }),
     own: ownTopics({ userId: row.user_id, walletAddress: row.wallet }),
     topics: new Set(row.topics),
-    changes: row.changes.flatMap(({ id, ...event }) => {
-      const change = accessChange(event);
-      return change === undefined ? [] : [{ id, ...change }];
-    }),
+    changes: changesOf(row.changes),
     credential: { topics: row.credential, issuedAt: claims.issuedAt },
     oldest: row.oldest,
   };
+};
+
+/** @param events of type `access:…`, as the outbox has them, in order */
+export function changesOf(
+  events: readonly { id: number; type: string; data: string }[],
+): Membership['changes'] {
+  return events.flatMap(({ id, ...event }) => {
+    const change = accessChange(event);
+    return change === undefined ? [] : [{ id, ...change }];
+  });
 }
 
 export function seesAll({ role }: Pick<Actor, 'role'>): boolean {

@@ -1,5 +1,6 @@
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
+import type { LookUpMembership } from '../access/actor.ts';
 import type { Credentials } from '../access/credentials.ts';
 import type { Metrics } from '../admin/metrics.ts';
 import type { Config } from '../config.ts';
@@ -21,6 +22,7 @@ export interface Context extends Credentials {
   /** The primary. */
   readonly pool: Pool;
   readonly replay: Replay;
+  readonly lookUpMembership: LookUpMembership;
   readonly connectionLimits: ConnectionLimits;
   readonly rateLimits: RateLimits;
   readonly snapshots: Snapshots;

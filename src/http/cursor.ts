@@ -1,5 +1,5 @@
 import type { Request, RequestHandler } from 'express';
-import { lookUpMembership, type Membership, maySee } from '../access/actor.ts';
+import { type Membership, maySee } from '../access/actor.ts';
 import type { ResetReason } from '../hub/disconnect-reason.ts';
 import type { Hub } from '../hub/hub.ts';
 import { endsSessions } from '../outbox/access-change.ts';
@@ -18,7 +18,7 @@ export function cursorRoute(context: Context): RequestHandler {
     const condition = context.condition();
     if (condition !== 'ready') throw new Refusal(condition);
     await context.rateLimits.byActor('snapshots', request, response, claims);
-    if (!maySee(await lookUpMembership(pool, claims, hub.cursor), [])) throw new Problem('forbidden');
+    if (!maySee(await context.lookUpMembership(pool, claims, hub.cursor), [])) throw new Problem('forbidden');
     response.setHeader('Cache-Control', 'no-store');
     response.json({ cursor: hub.cursor, oldest: hub.history.oldest, epoch: hub.history.epoch });
   };

@@ -1,5 +1,5 @@
 import type { Request, RequestHandler, Response } from 'express';
-import { lookUpMembership, type Membership, maySee } from '../access/actor.ts';
+import { type Membership, maySee } from '../access/actor.ts';
 import { digestOf } from '../access/resume-token.ts';
 import { resumedMembership } from '../access/resumed-membership.ts';
 import { CredentialError } from '../access/token.ts';
@@ -49,7 +49,8 @@ async function open(
     const head = context.hub.cursor;
     const from = Math.min(start.cursor, head);
     const membership =
-      resumed(context, credential, named, from) ?? (await lookUpMembership(context.pool, claims, from));
+      resumed(context, credential, named, from) ??
+      (await context.lookUpMembership(context.pool, claims, from));
     beginning = pastIdentityChange(
       { start, from, asOf: head, membership },
       requested,

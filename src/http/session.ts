@@ -1,5 +1,5 @@
 import type { RequestHandler } from 'express';
-import { lookUpMembership, maySee } from '../access/actor.ts';
+import { maySee } from '../access/actor.ts';
 import { CredentialError } from '../access/token.ts';
 import { authenticateBearer } from './authenticate.ts';
 import type { Context } from './context.ts';
@@ -12,7 +12,7 @@ export function openSessionRoute(context: Context): RequestHandler {
     const claims = await authenticateBearer(request, context);
     if (claims === undefined) throw new CredentialError('unauthenticated', 'no bearer token');
     await context.rateLimits.byActor('sessions', request, response, claims);
-    const membership = await lookUpMembership(context.pool, claims, context.hub.cursor);
+    const membership = await context.lookUpMembership(context.pool, claims, context.hub.cursor);
     if (!maySee(membership, [])) throw new Problem('forbidden');
     const { userId, walletAddress, role } = membership.actor;
     response.setHeader('Set-Cookie', context.sessionCookie.issue(claims, { secure: isSecure(request) }));

@@ -1,5 +1,5 @@
 import type { RequestHandler } from 'express';
-import { lookUpMembership, type MembershipSource, maySee } from '../access/actor.ts';
+import { type MembershipSource, maySee } from '../access/actor.ts';
 import { SnapshotTooLarge } from '../snapshot/row-budget.ts';
 import { SnapshotsBusy } from '../snapshot/snapshots.ts';
 import type { TopicState } from '../snapshot/state.ts';
@@ -28,7 +28,7 @@ export function snapshotRoute(context: Context): RequestHandler {
       history: { epoch },
     } = context.hub;
     const topics = await read(context, async (source) => {
-      const membership = await lookUpMembership(source, claims, cursor);
+      const membership = await context.lookUpMembership(source, claims, cursor);
       if (!maySee(membership, named ?? [])) throw new Problem('forbidden');
       return response.destroyed ? [] : (named ?? membership.own);
     });

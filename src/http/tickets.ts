@@ -1,6 +1,6 @@
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
-import { lookUpMembership, maySee } from '../access/actor.ts';
+import { maySee } from '../access/actor.ts';
 import { CredentialError } from '../access/token.ts';
 import { authenticateBearer } from './authenticate.ts';
 import type { Context } from './context.ts';
@@ -24,7 +24,7 @@ export function ticketsRoute(context: Context): RequestHandler {
     if (claims === undefined) throw new CredentialError('unauthenticated', 'no bearer token');
     await context.rateLimits.byActor('sessions', request, response, claims);
     const topics = await requestedTopics(request, response, context);
-    const membership = await lookUpMembership(context.pool, claims, context.hub.cursor);
+    const membership = await context.lookUpMembership(context.pool, claims, context.hub.cursor);
     if (!maySee(membership, topics ?? [])) throw new Problem('forbidden');
     const { token, expiresAt } = context.tickets.issue({ claims, topics });
     if (token.length > TICKET_LIMIT)

@@ -31,8 +31,14 @@ describe('where a service listens', () => {
   it('MIGRATE=outbox: gets ready on a database that has the outbox alone', async () => {
     database = await createEmptyDatabase();
     await migrate({ connectionString: database.url, set: 'outbox' });
+    await database.pool.query(
+      `create function visible_topics(subject text, wallet text, role text) returns setof text language sql stable as 'select null::text'`,
+    );
     await grantService(database.url);
-    service = await startService(database.url, { MIGRATE: 'outbox' });
+    service = await startService(database.url, {
+      MIGRATE: 'outbox',
+      AUTHORIZE_FUNCTION: 'public.visible_topics',
+    });
     expect(service.condition).to.equal('ready');
   });
 });
