@@ -42,13 +42,22 @@ begin
   -- forged mark is no way round it. What counts is that the lock is held before nextval and that K < id.
   if mark ~ '^[0-9]{1,15}$' then
     k := mark::bigint;
-    perform pg_advisory_xact_lock_shared((21335::bigint << 48) | k);
-    id := nextval('outbox_id_seq');
+    if pg_try_advisory_xact_lock_shared((21335::bigint << 48) | k) then
+      id := nextval('outbox_id_seq');
+    end if;
   end if;
 
   if id is null or id <= k then
     k := greatest(coalesce(pg_sequence_last_value('outbox_id_seq'), 0), 0);
-    perform pg_advisory_xact_lock_shared((21335::bigint << 48) | k);
+    -- Only a stranger holds such a key exclusively. A lower K is as true, so no commit waits for them: down by a step that nobody
+    -- can foresee, and again, to 0, of which there is but one.
+    while not pg_try_advisory_xact_lock_shared((21335::bigint << 48) | k) loop
+      if k = 0 then
+        perform pg_advisory_xact_lock_shared(21335::bigint << 48);
+        exit;
+      end if;
+      k := greatest(k - 1 - floor(random() * 1000)::bigint, 0);
+    end loop;
     perform set_config('settlewire.in_flight', k::text, true);
     -- Try and release are one expression: between two statements a cancelled writer would keep the lock.
     if not (case when pg_try_advisory_lock(21336::bigint << 48) then pg_advisory_unlock(21336::bigint << 48) else false end) then

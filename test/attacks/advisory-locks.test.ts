@@ -89,6 +89,20 @@ describe('advisory locks of a stranger who can only connect', () => {
     await delivered(id);
   });
 
+  it('held exclusively on the very keys that writers would take next: no writer waits, and their events come in order', async () => {
+    service = await startService(database.url, NEVER);
+    await owner.query("select setval('outbox_id_seq', 5000)");
+    await append(owner);
+    for (let key = 4990; key <= 5010; key += 1)
+      await stranger.query(`select pg_advisory_lock(${IN_FLIGHT} | ${key})`);
+    await application.query("set lock_timeout = '2s'");
+    const ids = [await write(), await write(), await write()];
+    expect(ids).to.deep.equal([...ids].sort((a, b) => a - b));
+    // They hold readers back all the same: an exclusive key says nothing about who is in flight.
+    await stranger.query('select pg_advisory_unlock_all()');
+    await delivered(Math.max(...ids));
+  });
+
   for (const mode of ['', '_shared'])
     it(`on the doorbell (pg_advisory_lock${mode}) cost speed and no event`, async () => {
       await stranger.query(`select pg_advisory_lock${mode}(${DOORBELL})`);
