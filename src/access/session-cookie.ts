@@ -47,13 +47,13 @@ export class SessionCookie {
    * @throws CredentialError if there is one that is not valid
    */
   read(header: string | undefined, { secure }: Transport): Claims | undefined {
-    const value = parseCookie(header ?? '')[nameOf(secure)];
+    const value = parseCookie(header ?? '')[cookieName(secure)];
     if (value === undefined || value === '') return undefined;
     return this.#tokens.read(value).claims;
   }
 
   #setCookie(value: string, maxAge: number, { secure }: Transport): string {
-    return stringifySetCookie(nameOf(secure), value, {
+    return stringifySetCookie(cookieName(secure), value, {
       httpOnly: true,
       // Browsers drop None without Secure; pages of other ports on loopback are of the same site anyway.
       sameSite: this.#sameSite === 'none' && !secure ? 'lax' : this.#sameSite,
@@ -64,6 +64,7 @@ export class SessionCookie {
   }
 }
 
-function nameOf(secure: boolean): string {
+/** What the cookie is called over TLS, and without, on loopback. */
+export function cookieName(secure: boolean): string {
   return secure ? `__Host-${NAME}` : NAME;
 }

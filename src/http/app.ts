@@ -2,6 +2,7 @@ import { parse as parseQuery } from 'node:querystring';
 import cors, { type CorsOptions } from 'cors';
 import express, { type Express } from 'express';
 import helmet from 'helmet';
+import { documentRoute } from '../contract/routes.ts';
 import { dashboardRoutes } from '../dashboard/dashboard.ts';
 import type { Context } from './context.ts';
 import { cursorRoute } from './cursor.ts';
@@ -58,6 +59,9 @@ export function createApp(context: Context): Express {
     .delete(closeSessionRoute(context))
     .all(only('POST', 'DELETE'));
   app.route('/v1/tickets').post(ticketsRoute(context)).all(only('POST'));
+
+  app.route('/openapi.json').get(documentRoute('openapi')).all(only('GET', 'HEAD'));
+  app.route('/asyncapi.json').get(documentRoute('asyncapi')).all(only('GET', 'HEAD'));
 
   app.use(dashboardRoutes());
   app.use(notFound);
