@@ -57,6 +57,7 @@ export const RESETS: Readonly<Record<ResetReason, string>> = {
   ahead: 'no event has had this id yet',
   epoch: 'the id belongs to a history that has ended',
   invalid: 'the header was no cursor',
+  identity: 'who you are has changed since the cursor',
 };
 
 const reasons = (of: Readonly<Record<string, string>>): Schema => ({
