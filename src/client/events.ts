@@ -37,7 +37,9 @@ export interface Session {
   readonly heartbeatSeconds: number;
   /** When the credential ends, ISO 8601. */
   readonly expiresAt: string;
-  readonly resumeToken?: string;
+  /** With which a stream comes back without another credential; the client sees to that. */
+  readonly resumeToken: string;
+  readonly resumeExpiresAt: string;
 }
 
 /** What was missed cannot be replayed exactly: take the state again. The stream goes on from `cursor`. */

@@ -1,61 +1,10 @@
 import { cookieName } from '../access/session-cookie.ts';
-import { PROBLEMS, type ProblemCode } from '../http/problems.ts';
+import type { ProblemCode } from '../http/problems.ts';
+import { anywhere, CREDENTIAL, NAMED, problems, STREAM, text } from './problem-answers.ts';
 import { array, cursor, object, PROBLEM, ref, type Schema, STATES } from './schemas.ts';
 
 const json = (schema: Schema): Schema => ({ 'application/json': { schema } });
-const text = (description: string): Schema => ({ description, schema: { type: 'string' } });
 const epoch: Schema = { type: 'string', format: 'uuid', description: 'Which history ids belong to.' };
-
-/** Whatever is asked: what can be wrong with a request as such. */
-const ANY: readonly ProblemCode[] = [
-  'bad_request',
-  'request_timeout',
-  'payload_too_large',
-  'headers_too_large',
-];
-const CREDENTIAL: readonly ProblemCode[] = [
-  'unauthenticated',
-  'token_expired',
-  'rate_limited',
-  'unavailable',
-];
-const NAMED: readonly ProblemCode[] = ['forbidden', 'invalid_topic', 'too_many_topics'];
-const STREAM: readonly ProblemCode[] = [
-  ...CREDENTIAL,
-  ...NAMED,
-  'invalid_cursor',
-  'not_acceptable',
-  'too_many_connections',
-];
-
-const HEADERS: Readonly<Record<number, Schema>> = {
-  401: { 'WWW-Authenticate': text('`Bearer`.') },
-  429: { 'Retry-After': { $ref: '#/components/headers/RetryAfter' } },
-  503: { 'Retry-After': { $ref: '#/components/headers/RetryAfter' } },
-};
-
-/** The answers to what goes wrong: one for each status, with the codes that it may have. */
-function problems(...codes: readonly ProblemCode[]): Record<string, Schema> {
-  const byStatus = new Map<number, ProblemCode[]>();
-  for (const code of new Set([...codes, ...ANY])) {
-    const [status] = PROBLEMS[code];
-    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
-  }
-  return Object.fromEntries(
-    [...byStatus].map(([status, these]) => [
-      String(status),
-      {
-        description: these.map((code) => `\`${code}\`: ${PROBLEMS[code][1]}`).join('\n\n'),
-        ...(HEADERS[status] && { headers: HEADERS[status] }),
-        content: {
-          'application/problem+json': {
-            schema: { allOf: [ref('Problem'), { properties: { code: { enum: these } } }] },
-          },
-        },
-      },
-    ]),
-  );
-}
 
 const TOPIC: Schema = {
   name: 'topic',
@@ -92,6 +41,7 @@ function stream(operationId: string, summary: string, parameters: readonly Schem
     description:
       'A stream of Server-Sent Events; what is in it is in /asyncapi.json. What passes (429, 503) is answered in the stream, as a `disconnect`, if `Accept` names `text/event-stream`.',
     parameters: [...parameters, ...CURSORS],
+    security: [{ bearer: [] }, { cookie: [] }, { loopbackCookie: [] }, { ticket: [] }, { resume: [] }],
     responses: {
       200: {
         description: 'The stream. It begins with `session` and does not end by itself.',
@@ -171,6 +121,25 @@ const PATHS: Readonly<Record<string, Schema>> = {
       responses: { 204: { description: 'It has ended.', ...SET_COOKIE }, ...problems() },
     },
   },
+  '/v1/tickets': {
+    post: answer(
+      'openTicket',
+      'A bearer token becomes a ticket, for clients that can send neither headers nor our cookie',
+      object({ ticket: { type: 'string' }, expiresAt: { type: 'string', format: 'date-time' } }),
+      [...CREDENTIAL, ...NAMED],
+      {
+        security: [{ bearer: [] }],
+        requestBody: {
+          description: 'What the ticket is for; without it, everything that you may see.',
+          content: json({
+            type: 'object',
+            properties: { topics: { ...array({ type: 'string' }), minItems: 1 } },
+            additionalProperties: false,
+          }),
+        },
+      },
+    ),
+  },
   '/healthz': { get: answer('healthz', 'Whether the process is alive', condition('alive'), [], OPEN) },
   '/readyz': {
     get: {
@@ -186,11 +155,6 @@ const PATHS: Readonly<Record<string, Schema>> = {
   '/openapi.json': { get: document('openapi', 'This document') },
   '/asyncapi.json': { get: document('asyncapi', 'What is in the streams') },
 };
-
-/** An answer that belongs to no path of its own. */
-function anywhere(code: ProblemCode, headers: Schema = {}): Schema {
-  return { ...problems(code)[PROBLEMS[code][0]], ...headers };
-}
 
 /** The HTTP side of the contract, as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1). */
 export function openApi(version: string): Schema {
@@ -211,6 +175,18 @@ export function openApi(version: string): Schema {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
         cookie: { type: 'apiKey', in: 'cookie', name: cookieName(true) },
         loopbackCookie: { type: 'apiKey', in: 'cookie', name: cookieName(false) },
+        ticket: {
+          type: 'apiKey',
+          in: 'query',
+          name: 'ticket',
+          description: 'From `POST /v1/tickets`; for streams.',
+        },
+        resume: {
+          type: 'apiKey',
+          in: 'query',
+          name: 'resume',
+          description: '`resumeToken` of `session`, to come back to the same topics.',
+        },
       },
       headers: { RetryAfter: { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } } },
       responses: {

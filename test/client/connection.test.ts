@@ -8,7 +8,7 @@ import { waitFor } from '../support/wait-for.ts';
 import { makeEscrow, makePerson, makeStream, outboxIds, type Person } from '../support/world.ts';
 
 describe('the client, connected to the service', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   let stage: Stage;
   let payer: Person;
   let stream: string;
@@ -152,6 +152,45 @@ describe('the client, connected to the service', function () {
     expect(client.reasons).to.include('draining');
     expect(client.reasons.some((reason) => reason === 'network' || reason === 'ended')).to.equal(true);
     await service.kill();
+  });
+
+  it('comes back with its resume token, without a look at the database or at its credential', async () => {
+    const start = stage.cursor;
+    let asked = 0;
+    const bearer = (): string => {
+      asked += 1;
+      return payer.token;
+    };
+    const client = new LiveClient({ url: stage.service.url, credentials: { bearer }, topics: [topic] });
+    clients.push(client);
+    await client.is('live');
+    for (let times = 1; times <= 3; times += 1) {
+      for (const subscriber of stage.service.hub.subscribers) subscriber.end('max_age');
+      await change();
+      await waitFor(() => client.timesLive === times + 1, { what: 'its return' });
+    }
+    await client.has(await change());
+    expect(client.ids).to.deep.equal(await outboxIds(stage.pool, [topic], start));
+    expect(asked).to.equal(1);
+  });
+
+  it('takes a ticket for a credential, and comes back when it was for other topics than it names', async () => {
+    const ticket = async (): Promise<string> => {
+      const answer = await fetch(`${stage.service.url}/v1/tickets`, {
+        method: 'POST',
+        headers: { Authorization: `Bearer ${payer.token}` },
+        body: JSON.stringify({ topics: [topic] }),
+      });
+      return ((await answer.json()) as { ticket: string }).ticket;
+    };
+    const start = stage.cursor;
+    const client = new LiveClient({ url: stage.service.url, credentials: { ticket } });
+    clients.push(client);
+    await client.is('live');
+    for (const subscriber of stage.service.hub.subscribers) subscriber.end('max_age');
+    await waitFor(() => client.timesLive === 2, { what: 'its return' });
+    await client.has(await change());
+    expect(client.ids).to.deep.equal(await outboxIds(stage.pool, [topic], start));
   });
 
   it('tells of a reset, and goes on from where the server does', async () => {
