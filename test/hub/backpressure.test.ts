@@ -81,6 +81,33 @@ describe('a client that does not read', () => {
     await slow.received(FLOOD.events + 1);
   });
 
+  it('forty of them cost a bounded buffer each, however much is published, and who reads gets all of it', async function () {
+    this.timeout(60_000);
+    const from = stage.cursor;
+    const admin = await makePerson(stage.pool, 1000 + people, 'ADMIN');
+    const others = await Promise.all(
+      Array.from({ length: 40 }, (_, n) => makePerson(stage.pool, 2000 + people * 100 + n, 'ADMIN')),
+    );
+    const stuck = await Promise.all(others.map(({ token }) => stage.connect(path, token)));
+    for (const client of stuck) (await client.caughtUp()).pause();
+    const quick = await (await stage.connect(path, admin.token)).caughtUp();
+    let most = 0;
+    const watch = setInterval(() => {
+      most = Math.max(most, responses.waiting);
+    }, 1);
+    for (let i = 0; i < 4; i += 1) await stage.publish(topic, 100, FLOOD.bytes);
+    await quick.received(400, 30_000);
+    await waitFor(() => replaying(stage.service) === stuck.length, { what: 'forty to be stuck' });
+    await stage.publish(topic, 200, FLOOD.bytes);
+    await quick.received(600, 30_000);
+    clearInterval(watch);
+    expect(most, 'for any one of them').to.be.within(BUFFER / 4, BUFFER);
+    expect(replaying(stage.service)).to.equal(stuck.length);
+    expect(stage.service.hub.window.events, 'the window').to.be.at.most(500);
+    expect(quick.ids).to.deep.equal(await outboxIds(stage.pool, [topic], from));
+    for (const client of stuck) expect(client.ended).to.equal(false);
+  });
+
   it('is cut off after the stall time; nobody else is, and it comes back to the rest', async function () {
     this.timeout(30_000);
     const before = await metric(hasty, 'settlewire_disconnects_total{reason="slow_consumer"}');
