@@ -5,6 +5,7 @@ import {
   databaseUrl,
   flag,
   functionName,
+  isLoopback,
   type JwtSecret,
   jwksUrl,
   MINIMUM_SECRET_BYTES,
@@ -54,6 +55,7 @@ const settings = z.object({
   port: whole(0, 65_535, 8080),
   adminHost: parsed((text) => text, '127.0.0.1'),
   adminPort: whole(0, 65_535, 9090),
+  adminToken: secret,
   jwtSecret: secret,
   jwtSecrets: secretsByKid,
   jwtIssuer: textOrNull,
@@ -165,7 +167,7 @@ export function parseConfig(
  */
 export function parseKeylessConfig(environment: Environment = process.env): Config & { databaseUrl: string } {
   const none = 'x'.repeat(MINIMUM_SECRET_BYTES);
-  const config = parseConfig({ ...environment, JWT_SECRET: none, SIGNING_SECRET: none });
+  const config = parseConfig({ ...environment, JWT_SECRET: none, SIGNING_SECRET: none, ADMIN_TOKEN: none });
   if (config.databaseUrl === null)
     throw new ConfigError(['DATABASE_URL: is not set; only serve runs a Postgres of its own']);
   return { ...config, databaseUrl: config.databaseUrl };
@@ -195,6 +197,10 @@ function contradictions(
   if (values.resumeSeconds < 3 * values.heartbeatSeconds)
     mistakes.push(
       `RESUME_SECONDS: ${values.resumeSeconds} is less than three times HEARTBEAT_SECONDS (${values.heartbeatSeconds})`,
+    );
+  if (values.adminToken === null && !isLoopback(values.adminHost.replace('::1', '[::1]')))
+    mistakes.push(
+      `ADMIN_TOKEN: is not set; needed where others can reach the admin port (ADMIN_HOST ${values.adminHost})`,
     );
   if (values.port !== 0 && values.port === values.adminPort)
     mistakes.push(`ADMIN_PORT: ${values.adminPort} is PORT as well; they must differ`);

@@ -9,6 +9,7 @@ import { Jwks } from './access/jwks.ts';
 import { checkSuppliedFunction, suppliedMembership } from './access/supplied-membership.ts';
 import { Metrics } from './admin/metrics.ts';
 import { createAdminServer } from './admin/server.ts';
+import { OpenStreams } from './admin/subscriptions.ts';
 import type { Config } from './config.ts';
 import { createKysely, createPool } from './database.ts';
 import { createApp } from './http/app.ts';
@@ -117,6 +118,7 @@ export class Service {
       () => this.#retention.revocations,
     );
     const connectionLimits = new ConnectionLimits(config);
+    const openStreams = new OpenStreams();
     this.#jwks = createJwks(config, log);
     if (this.#jwks !== null) metrics.watchJwks(this.#jwks);
     const context: Context = {
@@ -126,6 +128,7 @@ export class Service {
       hub: this.hub,
       pool: this.#pool,
       connectionLimits,
+      openStreams,
       rateLimits,
       snapshots,
       replay: (topics, after, through) => pages.page(topics, after, through),
@@ -137,7 +140,14 @@ export class Service {
       now,
     };
     this.#server = createPublicServer(createApp(context), config, metrics, () => connectionLimits.total);
-    this.#admin = createAdminServer(metrics);
+    this.#admin = createAdminServer({
+      token: config.adminToken,
+      metrics,
+      hub: this.hub,
+      pool: this.#pool,
+      streams: openStreams,
+      log,
+    });
   }
 
   get condition(): Condition {

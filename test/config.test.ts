@@ -26,6 +26,7 @@ describe('configuration', () => {
       port: 8080,
       adminHost: '127.0.0.1',
       adminPort: 9090,
+      adminToken: null,
       demo: true,
       migrate: 'all',
       trustProxy: false,
@@ -178,6 +179,12 @@ describe('configuration', () => {
       { LISTEN_DATABASE_URL: DATABASE_URL },
       /^LISTEN_DATABASE_URL: is set without DATABASE_URL/,
     ],
+    [
+      'an admin port for all without a token',
+      { ADMIN_HOST: '0.0.0.0' },
+      /^ADMIN_TOKEN: is not set; .*0\.0\.0\.0/,
+    ],
+    ['an admin token that can be guessed', { ADMIN_TOKEN: 'short' }, /^ADMIN_TOKEN: the secret has 5 bytes/],
     ['one port for both', { PORT: '9090' }, /^ADMIN_PORT: 9090 is PORT as well/],
     ['any origin', { CORS_ORIGINS: '*' }, /^CORS_ORIGINS: "\*" is not an origin/],
     [

@@ -31,7 +31,7 @@ lets a small market move it, and prints a dashboard link and a curl line that wo
   DATABASE_URL   postgres://user:password@host:5432/database; pending migrations are applied at start, unless MIGRATE is off
   JWT_SECRET     the secret that signs your access tokens (HS256), 32 bytes or more
   HOST, PORT     where clients connect (0.0.0.0, or 127.0.0.1 without DATABASE_URL; 8080)
-  ADMIN_PORT     metrics (9090), on 127.0.0.1
+  ADMIN_PORT     metrics, subscriptions, revocations (9090), on 127.0.0.1 unless ADMIN_HOST and ADMIN_TOKEN say otherwise
 
 All settings are environment variables: docs/configuration.md has them all. Logs are JSON lines on standard error.
 

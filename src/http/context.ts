@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { LookUpMembership } from '../access/actor.ts';
 import type { Credentials } from '../access/credentials.ts';
 import type { Metrics } from '../admin/metrics.ts';
+import type { OpenStreams } from '../admin/subscriptions.ts';
 import type { Config } from '../config.ts';
 import type { Hub } from '../hub/hub.ts';
 import type { Replay } from '../hub/past.ts';
@@ -24,6 +25,7 @@ export interface Context extends Credentials {
   readonly replay: Replay;
   readonly lookUpMembership: LookUpMembership;
   readonly connectionLimits: ConnectionLimits;
+  readonly openStreams: OpenStreams;
   readonly rateLimits: RateLimits;
   readonly snapshots: Snapshots;
   readonly condition: () => Condition;

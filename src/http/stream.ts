@@ -29,6 +29,7 @@ export function openStream(context: Context, response: Response, admission: Admi
     stallMs: config.stallSeconds * 1000,
     onClose: (stalled) => {
       release();
+      unlist();
       for (const timer of timers) clearTimeout(timer);
       if (stalled) metrics.disconnected('slow_consumer');
       subscriber.closed();
@@ -45,6 +46,13 @@ export function openStream(context: Context, response: Response, admission: Admi
     retryMs: () => jitteredRetryMs(context),
     onEnd: (reason) => metrics.disconnected(reason),
     onReplayError: (error) => context.log.warn({ err: error }, 'replay failed'),
+  });
+  const unlist = context.openStreams.add({
+    subscriber,
+    subscription,
+    actor: membership.actor,
+    address: response.req.ip ?? '',
+    since: context.now(),
   });
   const session = new SessionBlock(context, { claims, membership, named, subscription });
   connection.write(session.encode(start.cursor, asOf));

@@ -1,3 +1,4 @@
+import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import type { OutboxEvent } from '../outbox/event.ts';
 import type { History } from '../outbox/reader.ts';
 import { encodeEvent } from '../sse/frame.ts';
@@ -81,6 +82,12 @@ export class Hub {
     // The cursor moves before the writes: a subscriber that turns from live to replaying in its write looks for events up to here.
     this.#cursor = events.at(-1)?.id ?? this.#cursor;
     for (const subscriber of touched) subscriber.flush();
+  }
+
+  /** Ends the streams whose credential was revoked, before the relay has come to the event that says so. */
+  revoke(topic: string, change: CredentialsRevoked): void {
+    for (const subscriber of [...(this.#byTopic.get(topic) ?? []), ...this.#ofAll])
+      subscriber.revoke(topic, change);
   }
 
   add(subscriber: Subscriber): void {

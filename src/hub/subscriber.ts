@@ -1,3 +1,4 @@
+import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import { Chunk } from '../sse/chunk.ts';
 import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } from '../sse/frame.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
@@ -71,6 +72,15 @@ export class Subscriber {
     return this.#state;
   }
 
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  /** Bytes that wait for the socket. */
+  get buffered(): number {
+    return this.#options.sink.buffered;
+  }
+
   /** Joins the hub and begins to replay. */
   start(): void {
     this.#options.hub.add(this);
@@ -127,6 +137,11 @@ export class Subscriber {
     this.closed();
     this.#options.onEnd(reason);
     this.#options.sink.end(disconnectFrame(reason, this.#options.retryMs()));
+  }
+
+  /** Ends the stream if its credential is among those revoked. */
+  revoke(topic: string, change: CredentialsRevoked): void {
+    if (this.#options.subscription.isRevokedBy(topic, change)) this.end('session_revoked');
   }
 
   /** The connection has gone: leaves the hub. */

@@ -53,6 +53,11 @@ export class Subscription {
     return this.#mode === 'all' ? 'all' : this.#heard;
   }
 
+  /** How many topics are delivered; null for all. */
+  get count(): number | null {
+    return this.#mode === 'all' ? null : this.#topics.size;
+  }
+
   /** At most `max` of the topics delivered. */
   list(max: number): string[] {
     return this.#mode === 'all' ? ['*'] : [...this.#topics].slice(0, max);
