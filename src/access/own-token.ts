@@ -50,10 +50,10 @@ export class OwnTokens {
    * @throws CredentialError
    */
   read(token: string): { claims: Claims; content: jwt.JwtPayload } {
-    const { claims = {}, ...content } = this.#verify(token);
+    const { claims, ...content } = this.#verify(token);
     if (typeof content.exp !== 'number' || content.exp * 1000 <= this.#now())
       throw new CredentialError('token_expired', 'the token has expired');
-    const { subject: sub, tokenId: jti, issuedAt: iat, expiresAt: exp, walletAddress, role } = claims;
+    const { subject: sub, tokenId: jti, issuedAt: iat, expiresAt: exp, walletAddress, role } = claims ?? {};
     return { claims: toClaims({ sub, jti, iat, exp, walletAddress, role }, this.#now), content };
   }
 
