@@ -55,7 +55,7 @@ if (vulnerabilities === undefined || metadata === undefined) {
     const reasons = via.map((reason) =>
       typeof reason === 'string' ? `through ${reason}` : `${reason.title} ${reason.url}`,
     );
-    console.log(`${severity}: ${name} ${range}: ${reasons.join('; ')}`);
+    console.log(`${severity}: ${`${name} ${range}`.trim()}: ${reasons.join('; ')}`);
   }
   process.exitCode = found.length === 0 ? 0 : 1;
 }
