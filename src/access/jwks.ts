@@ -45,13 +45,15 @@ export class Jwks implements IssuerKeys {
   #attempt: Promise<void> | undefined;
   #next: NodeJS.Timeout | undefined;
   #started = false;
+  readonly #stopped = new AbortController();
 
   constructor(options: JwksOptions) {
     this.#options = options;
     this.#client = new JwksClient({
       jwksUri: options.url,
       cache: false,
-      fetcher: (url) => fetchKeys(url, options.timeoutMs),
+      fetcher: (url) =>
+        fetchKeys(url, AbortSignal.any([AbortSignal.timeout(options.timeoutMs), this.#stopped.signal])),
     });
   }
 
@@ -72,9 +74,11 @@ export class Jwks implements IssuerKeys {
     void this.#refresh();
   }
 
+  /** For good: an attempt that is under way is given up. */
   async stop(): Promise<void> {
     this.#started = false;
     clearTimeout(this.#next);
+    this.#stopped.abort();
     await this.#attempt;
   }
 
@@ -116,7 +120,7 @@ export class Jwks implements IssuerKeys {
       this.#failing = false;
     } catch (error) {
       this.#failing = true;
-      this.#options.onFailure(error);
+      if (!this.#stopped.signal.aborted) this.#options.onFailure(error);
     }
   }
 
@@ -144,8 +148,8 @@ function usable(signingKey: SigningKey): IssuerKey[] {
 }
 
 /** Redirects are not followed, and an answer without end is given up. */
-async function fetchKeys(url: string, timeoutMs: number): Promise<{ keys: unknown }> {
-  const response = await fetch(url, { signal: AbortSignal.timeout(timeoutMs), redirect: 'error' });
+async function fetchKeys(url: string, signal: AbortSignal): Promise<{ keys: unknown }> {
+  const response = await fetch(url, { signal, redirect: 'error' });
   if (!response.ok) throw new Error(`the JWKS endpoint answered ${response.status}`);
   const chunks: Uint8Array[] = [];
   let bytes = 0;

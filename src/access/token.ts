@@ -58,8 +58,9 @@ export type PublicAlgorithm = 'RS256' | 'ES256';
 
 /** Clocks of different machines differ; allowed for `nbf` and `iat`, never for `exp`. */
 const TOLERANCE_SECONDS = 5;
-/** Longest `jti`, in characters. */
+/** Longest `jti` and `role`, in characters: they are in cookies and URLs of ours as well. */
 const LONGEST_TOKEN_ID = 256;
+const LONGEST_ROLE = 64;
 /** The last second of JavaScript's dates. */
 const LAST_SECOND = 8.64e12;
 
@@ -144,7 +145,7 @@ export function verifySigned(
 }
 
 /**
- * The claims that we read, with `exp` checked to the second. A wallet address that is none is left out; without a subject that
+ * The claims that we read, with `exp` checked to the second. A wallet address or role that is none is left out; without a subject that
  * can be in the database a token speaks for nobody.
  * @throws CredentialError
  */
@@ -161,7 +162,7 @@ export function toClaims(claims: jwt.JwtPayload, now: () => number): Claims {
   return {
     subject: sub,
     walletAddress: typeof walletAddress === 'string' && isKey(walletAddress) ? walletAddress : null,
-    role: typeof role === 'string' ? role : null,
+    role: typeof role === 'string' && role.length <= LONGEST_ROLE ? role : null,
     tokenId: tokenIdOf(jti),
     issuedAt: typeof iat === 'number' ? iat : null,
     expiresAt: exp,

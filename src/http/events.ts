@@ -101,7 +101,7 @@ function resumed(
   const frames =
     named === undefined || epoch !== hub.history.epoch || asOf > hub.cursor
       ? undefined
-      : hub.window.after(Math.min(from, asOf), Number.POSITIVE_INFINITY);
+      : hub.window.accessAfter(Math.min(from, asOf));
   const membership = frames && resumedMembership(resume, named ?? [], from, frames);
   metrics.resumed(membership === undefined ? 'database' : 'window');
   return membership;

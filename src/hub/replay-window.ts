@@ -1,12 +1,13 @@
 import type { Frame } from '../sse/frame.ts';
+import { FrameQueue } from './frame-queue.ts';
 
 /** The newest events, kept encoded, so that most reconnects touch no database. Bounded by events and bytes: the oldest go first. */
 export class ReplayWindow {
   readonly #maxEvents: number;
   readonly #maxBytes: number;
-  /** Frames from #first on are in the window; the empty places before wait for the array to be cut. */
-  #frames: (Frame | undefined)[] = [];
-  #first = 0;
+  readonly #frames = new FrameQueue();
+  /** Those of them that change access: whoever resumes needs all of these, and few of the others. */
+  readonly #accessFrames = new FrameQueue();
   #bytes = 0;
   #start: number;
 
@@ -23,7 +24,7 @@ export class ReplayWindow {
   }
 
   get events(): number {
-    return this.#frames.length - this.#first;
+    return this.#frames.length;
   }
 
   get bytes(): number {
@@ -32,12 +33,9 @@ export class ReplayWindow {
 
   push(frame: Frame): void {
     this.#frames.push(frame);
+    if (frame.access !== undefined) this.#accessFrames.push(frame);
     this.#bytes += frame.chunk.length;
     while (this.events > this.#maxEvents || this.#bytes > this.#maxBytes) this.#dropOldest();
-    if (this.#first > 1024 && this.#first * 2 > this.#frames.length) {
-      this.#frames = this.#frames.slice(this.#first);
-      this.#first = 0;
-    }
   }
 
   /**
@@ -45,28 +43,20 @@ export class ReplayWindow {
    * @returns undefined if the window begins later than the cursor, so that it cannot tell
    */
   after(cursor: number, max: number): Frame[] | undefined {
-    if (cursor < this.#start) return undefined;
-    const from = this.#indexAfter(cursor);
-    return this.#frames.slice(from, from + max) as Frame[];
+    return cursor < this.#start ? undefined : this.#frames.after(cursor, max);
+  }
+
+  /** As {@link after}, all of those that change access. */
+  accessAfter(cursor: number): Frame[] | undefined {
+    return cursor < this.#start ? undefined : this.#accessFrames.after(cursor, Number.POSITIVE_INFINITY);
   }
 
   #dropOldest(): void {
-    const frame = this.#frames[this.#first];
-    if (frame === undefined) return;
-    this.#start = frame.id;
-    this.#bytes -= frame.chunk.length;
-    this.#frames[this.#first] = undefined;
-    this.#first += 1;
-  }
-
-  #indexAfter(cursor: number): number {
-    let low = this.#first;
-    let high = this.#frames.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#frames[middle] as Frame).id <= cursor) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    const { oldest } = this.#frames;
+    if (oldest === undefined) return;
+    this.#start = oldest.id;
+    this.#bytes -= oldest.chunk.length;
+    this.#frames.shift();
+    if (this.#accessFrames.oldest === oldest) this.#accessFrames.shift();
   }
 }

@@ -259,6 +259,18 @@ describe('the keys of an issuer', () => {
     expect(endpoint.requests).to.equal(requests);
   });
 
+  it('are not waited for when the service stops', async () => {
+    let asked = false;
+    endpoint.answer = () => {
+      asked = true;
+    };
+    jwks = start({ timeoutMs: 60_000 });
+    jwks.start();
+    await waitFor(() => asked, { what: 'the request' });
+    await jwks.stop();
+    expect(failures).to.deep.equal([]);
+  });
+
   it('are asked for again soon after a failure', async () => {
     endpoint.answer = (_request, response) => void response.writeHead(503).end();
     jwks = start({ cooldownMs: 20 });

@@ -1,9 +1,10 @@
 import { expect } from 'chai';
+import { ResumeTokens } from '../../src/access/resume-token.ts';
 import type { Service } from '../../src/service.ts';
 import { PoolQueries } from '../support/pool-queries.ts';
 import type { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
-import { mintToken } from '../support/tokens.ts';
+import { JWT_SECRET, mintToken } from '../support/tokens.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makeEscrow, makePerson, makeStream, type Person } from '../support/world.ts';
 
@@ -16,6 +17,8 @@ describe('a resume token', () => {
   let path: string;
   let people = 0;
   let shiftMs = 0;
+  /** Signs as the service does. */
+  const ours = new ResumeTokens([JWT_SECRET], 600, () => Date.now() + shiftMs);
 
   before(async () => {
     // Renewed only where a test says so.
@@ -209,6 +212,19 @@ describe('a resume token', () => {
     await regain();
     const client = await (await comeBack(left)).caughtUp();
     expect(client.messages.map(({ type }) => type)).to.include('reset');
+  });
+
+  it('of another epoch is no shortcut, though all that happened since may be at hand', async () => {
+    const { claims, ...rest } = ours.read((await leave()).token);
+    for (const [epoch, expected] of [
+      [rest.epoch, 0],
+      ['another', 1],
+    ] as const) {
+      const { token } = ours.issue({ claims, ...rest, epoch });
+      expect(await queries.during(async () => (await comeBack({ token })).caughtUp()), epoch).to.equal(
+        expected,
+      );
+    }
   });
 
   it('is worth nothing to somebody who has been closed, or is somebody else now', async () => {

@@ -66,6 +66,12 @@ describe('an access token', () => {
       });
   });
 
+  it('has no role of more than 64 characters', async () => {
+    const roleOf = async (role: string) => (await verifyAccessToken(sign({ role }), rules())).role;
+    expect(await roleOf('R'.repeat(64))).to.have.length(64);
+    expect(await roleOf('R'.repeat(65))).to.equal(null);
+  });
+
   it('says by what it can be revoked', async () => {
     const payload = { sub: USER, exp: NOW + 60 };
     const of = async (more: object) => {

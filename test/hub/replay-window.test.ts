@@ -3,11 +3,12 @@ import fc from 'fast-check';
 import { ReplayWindow } from '../../src/hub/replay-window.ts';
 import { encodeEvent, type Frame } from '../../src/sse/frame.ts';
 
+/** Every third one changes access. */
 function frame(id: number, bytes: number): Frame {
   return encodeEvent({
     id,
     topic: 'stream:x',
-    type: 'test:happened',
+    type: id % 3 === 0 ? 'access:granted' : 'test:happened',
     data: JSON.stringify('x'.repeat(bytes)),
   });
 }
@@ -50,6 +51,10 @@ describe('the replay window', () => {
                   : expected.kept.filter((kept) => kept.id > cursor).slice(0, max);
               expect(answer).to.deep.equal(wanted?.map((kept) => kept.id));
             }
+            const access = expected.kept.filter((kept) => kept.id > cursor && kept.id % 3 === 0);
+            expect(window.accessAfter(cursor)?.map((found) => found.id)).to.deep.equal(
+              cursor < expected.start ? undefined : access.map((kept) => kept.id),
+            );
           }
         },
       ),
