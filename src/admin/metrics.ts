@@ -1,6 +1,7 @@
 import type { Pool } from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Jwks } from '../access/jwks.ts';
+import type { ProblemCode } from '../http/problems.ts';
 import { RATE_LIMITS, type RateLimitName, type RateLimits } from '../http/rate-limits.ts';
 import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts';
 import type { Hub } from '../hub/hub.ts';
@@ -26,6 +27,7 @@ export class Metrics {
   readonly #resets: Counter<'reason'>;
   readonly #refusals: Counter<'reason'>;
   readonly #rateLimited: Counter<'limit'>;
+  readonly #problems: Counter<'code'>;
   readonly #resumes: Counter<'membership'>;
 
   constructor({ hub, relay, replayer, pages, pool }: MetricsSources) {
@@ -62,8 +64,19 @@ export class Metrics {
       help: 'Requests beyond a rate limit, by limit.',
       labelNames: ['limit'],
     });
+    this.#problems = new Counter({
+      registers,
+      name: 'settlewire_problems_total',
+      help: 'Answers that say what is wrong with a request, by code.',
+      labelNames: ['code'],
+    });
     const read = this.watch.bind(this);
     read('settlewire_subscribers', 'Open streams.', () => hub.subscribers.size);
+    read(
+      'settlewire_subscribers_replaying',
+      'Open streams that are given the past, or do not keep up with the present.',
+      () => [...hub.subscribers].filter(({ state }) => state === 'replaying').length,
+    );
     read('settlewire_topics', 'Topics with at least one subscriber.', () => hub.topicCount);
     read('settlewire_cursor', 'Id of the last event read.', () => hub.cursor);
     read('settlewire_replay_window_events', 'Events in the replay window.', () => hub.window.events);
@@ -133,6 +146,10 @@ export class Metrics {
 
   resumed(membership: 'window' | 'database'): void {
     this.#resumes.inc({ membership });
+  }
+
+  problem(code: ProblemCode): void {
+    this.#problems.inc({ code });
   }
 
   rateLimited(limit: RateLimitName): void {

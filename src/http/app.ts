@@ -66,7 +66,7 @@ export function createApp(context: Context): Express {
   app.use(dashboardRoutes());
   app.use(notFound);
   app.use(refusalHandler(context));
-  app.use(errorHandler(log));
+  app.use(errorHandler(log, (code) => context.metrics.problem(code)));
   return app;
 }
 

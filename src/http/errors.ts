@@ -49,13 +49,21 @@ export function problemBody({ code, status, message }: Problem): string {
   });
 }
 
-/** Answers whatever a route threw; what it cannot name is logged and answered as `unavailable`. */
-export function errorHandler(log: { error(fields: object, message: string): void }): ErrorRequestHandler {
+/**
+ * Answers whatever a route threw; what it cannot name is logged and answered as `unavailable`.
+ * @param onProblem called for each answer
+ */
+export function errorHandler(
+  log: { error(fields: object, message: string): void },
+  onProblem: (code: ProblemCode) => void = () => {},
+): ErrorRequestHandler {
   return (error, request, response, next) => {
-    const problem = toProblem(error);
-    if (problem === undefined) log.error({ err: error, path: request.path }, 'request failed');
-    if (response.headersSent) next(error);
-    else sendProblem(response, problem ?? new Problem('unavailable'));
+    const known = toProblem(error);
+    if (known === undefined) log.error({ err: error, path: request.path }, 'request failed');
+    if (response.headersSent) return next(error);
+    const problem = known ?? new Problem('unavailable');
+    onProblem(problem.code);
+    sendProblem(response, problem);
   };
 }
 

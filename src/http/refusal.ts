@@ -42,6 +42,7 @@ export function sendRefusal(
     response.end(request.method === 'HEAD' ? undefined : disconnectFrame(reason, retryMs).bytes);
   } else {
     const code = reason === 'draining' ? 'unavailable' : reason;
+    context.metrics.problem(code);
     sendProblem(response, new Problem(code), Math.ceil(retryMs / 1000));
   }
 }

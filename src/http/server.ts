@@ -31,7 +31,7 @@ type ServerSettings = Pick<
 export function createPublicServer(
   listener: RequestListener,
   settings: ServerSettings,
-  metrics: Pick<Metrics, 'watch'>,
+  metrics: Pick<Metrics, 'watch' | 'problem'>,
   streams: () => number,
 ): Server {
   const server = createServer({
@@ -46,6 +46,7 @@ export function createPublicServer(
   server.on('request', (request, response) => {
     const target = originForm(request.url ?? '');
     if (target === undefined) {
+      metrics.problem('bad_request');
       const body = problemBody(new Problem('bad_request'));
       response.writeHead(400, { ...PROBLEM_HEADERS, 'Content-Length': Buffer.byteLength(body) }).end(body);
       return;
@@ -59,7 +60,9 @@ export function createPublicServer(
     // In the middle of an answer, which may be a stream, not a byte of another one.
     if (sockets.isAnswering(socket) || !socket.writable) socket.destroy();
     else {
-      socket.write(rawProblem(codeOf(error)));
+      const code = codeOf(error);
+      metrics.problem(code);
+      socket.write(rawProblem(code));
       socket.destroySoon();
     }
   });
