@@ -22,19 +22,18 @@ describe('a stream below node:http', () => {
   /** What the server makes of each request, in order. */
   let answers: ((request: IncomingMessage, response: ServerResponse) => void)[];
   const streams: Connection[] = [];
-  let forgotten = 0;
-  const requests = new FinalizationRegistry(() => (forgotten += 1));
+  const forgotten = new Set<unknown>();
+  const requests = new FinalizationRegistry((peerOfIt) => forgotten.add(peerOfIt));
   let closed = 0;
 
   const stream = (request: IncomingMessage, response: ServerResponse): void => {
     response.writeHead(200, streamHeaders(7));
-    requests.register(request, undefined);
+    requests.register(request, peer);
     streams.push(new Connection(response, { stallMs: 5000, onClose: () => (closed += 1) }));
   };
 
   beforeEach(async () => {
     streams.length = 0;
-    forgotten = 0;
     closed = 0;
     received = '';
     answers = [stream];
@@ -151,7 +150,7 @@ describe('a stream below node:http', () => {
     await waitFor(
       () => {
         collect();
-        return forgotten > 0;
+        return forgotten.has(peer);
       },
       { what: 'the request to be forgotten' },
     );
