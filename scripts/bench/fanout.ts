@@ -28,6 +28,7 @@ interface Rate {
 
 async function measure(target: Target, events: number, perWrite: number): Promise<Rate> {
   const { load, pid, audience } = target;
+  process.stderr.write(`${target.name} `);
   const before = processorSeconds(pid);
   load.expect(events * audience);
   const came = load.came();

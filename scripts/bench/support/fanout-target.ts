@@ -52,7 +52,6 @@ export async function startNchan(connections: number): Promise<Target | undefine
     pid: nchan.pid,
     load,
     audience: connections,
-    // Its messages have a line less of padding: nchan's ids are longer.
     publish: ({ events, padding }) => nchan.publish(events, padding),
     stop: async () => {
       await load.close();

@@ -1,6 +1,6 @@
 /*
  * Many SSE streams in one process that costs next to nothing: opens a connection for each request of a file, counts events, and says
- * when all that were expected have come. Not a client that anybody would use: it looks for "\nid: " and for nothing else.
+ * when all that were expected have come. Not a client that anybody would use: it looks for "\nid:" and for nothing else.
  *
  *   load HOST PORT REQUESTS CONNECTIONS [AT_ONCE]
  *
@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #define TAIL 16
-static const char MARK[] = "\nid: ";
+static const char MARK[] = "\nid:";
 
 struct connection {
   int fd, sent, open, dead;

@@ -62,7 +62,6 @@ export class Load {
     caughtUp = false,
   }: LoadOptions): Promise<Load> {
     const dir = mkdtempSync(join(tmpdir(), 'settlewire-load-'));
-    process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
     await run('cc', ['-O2', '-o', join(dir, 'load'), SOURCE]);
     const { hostname, port } = new URL(url);
     const texts = requests.map(({ path, headers = {} }) =>
@@ -80,6 +79,7 @@ export class Load {
       [hostname, port, join(dir, 'requests'), String(connections), String(atOnce)],
       { stdio: ['pipe', 'pipe', 'inherit'], env: caughtUp ? { CAUGHT_UP: '1' } : {} },
     );
+    child.once('exit', () => rmSync(dir, { recursive: true, force: true }));
     return new Load(child);
   }
 

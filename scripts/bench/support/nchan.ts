@@ -87,8 +87,11 @@ export class Nchan {
       );
     };
     return new Promise((resolve, reject) => {
+      let rest = '';
       const onData = (bytes: Buffer): void => {
-        for (const _ of bytes.toString('latin1').matchAll(/HTTP\/1\.1 20\d/g)) {
+        const parts = (rest + bytes.toString('latin1')).split('HTTP/1.1 20');
+        rest = parts.at(-1)?.slice(-'HTTP/1.1 2'.length) ?? '';
+        for (let part = 1; part < parts.length; part += 1) {
           answered += 1;
           if (sent < events) send();
         }

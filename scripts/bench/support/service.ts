@@ -1,4 +1,5 @@
 import { ServiceProcess } from '../../../test/support/service-process.ts';
+import { grantService } from '../../../test/support/service-role.ts';
 
 /** What /metrics says of the relay. */
 export interface RelayMetrics {
@@ -13,6 +14,7 @@ export async function startBenchService(
   databaseUrl: string,
   environment: Record<string, string> = {},
 ): Promise<ServiceProcess> {
+  await grantService(databaseUrl);
   const service = await ServiceProcess.start(databaseUrl, {
     HEARTBEAT_SECONDS: '15',
     MAX_CONNECTIONS_PER_ACTOR: '10000',
