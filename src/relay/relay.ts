@@ -51,6 +51,8 @@ export class Relay {
   #doorbell: Doorbell | undefined;
   #ringsBefore = 0;
   #begun = false;
+  /** After a full batch there is more: it is read while that one is handed on. */
+  #ahead: Promise<Batch> | undefined;
   /** Of the event at the hub's cursor; undefined if the cursor is the start of an epoch. */
   #mark: string | undefined;
   #caughtUp = false;
@@ -113,6 +115,7 @@ export class Relay {
 
   /** One pair of sessions, from connecting until one of them is lost or the relay stops. */
   async #session(onCaughtUp: () => void): Promise<void> {
+    this.#ahead = undefined;
     const sockets: Socket[] = [];
     const config = (applicationName: string): ClientConfig => ({
       connectionString: this.#options.connectionString,
@@ -183,14 +186,18 @@ export class Relay {
     let rings = doorbell.rings;
     let pauseMs = 0;
     while (!this.#stop.signal.aborted) {
-      if (pace.awake) await doorbell.wakeUp();
-      else await doorbell.fallAsleep();
-      doorbell.answer();
+      // A read that has begun before falling asleep cannot be the one that is to follow it: whatever it finds, another one comes.
+      const ahead = this.#ahead !== undefined;
+      if (!ahead) {
+        if (pace.awake) await doorbell.wakeUp();
+        else await doorbell.fallAsleep();
+        doorbell.answer();
+      }
       const readAtMs = performance.now();
       const batch = await this.#read(client);
       pace.note(performance.now(), { rings: doorbell.rings - rings, events: batch.events.length });
       rings = doorbell.rings;
-      if (batch.events.length === batchEvents) continue;
+      if (ahead || batch.events.length === batchEvents) continue;
       this.#caughtUp = true;
       onCaughtUp();
       const stall = await stallWatch.note(client, batch, performance.now());
@@ -212,7 +219,8 @@ export class Relay {
 
   async #read(client: Client): Promise<Batch> {
     const { hub, batchEvents } = this.#options;
-    const batch = await readBatch(client, hub.cursor, batchEvents);
+    const batch = await (this.#ahead ?? readBatch(client, hub.cursor, batchEvents));
+    this.#ahead = undefined;
     this.stats.reads += 1;
     const other = batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor;
     // With nobody in flight the horizon is the last id given out: it goes back only if somebody has set it back.
@@ -225,6 +233,11 @@ export class Relay {
       this.stats.events += batch.events.length;
       this.stats.lagSeconds = batch.lagSeconds;
       this.#mark = batch.mark;
+      const last = batch.events.at(-1);
+      if (last !== undefined && batch.events.length === batchEvents) {
+        this.#ahead = readBatch(client, last.id, batchEvents);
+        this.#ahead.catch(() => {});
+      }
       hub.dispatch(batch.events);
     }
     return batch;
