@@ -19,6 +19,7 @@ comment on column outbox_service_rights.columns is 'The columns of a table that 
 
 insert into outbox_service_rights (kind, object) values
   ('table', 'outbox'),
+  ('table', 'outbox_default'),
   ('table', 'outbox_meta'),
   ('table', 'outbox_inflight'),
   ('table', 'outbox_revocations'),
@@ -34,6 +35,8 @@ insert into outbox_service_rights (kind, object) values
   ('function', 'outbox_read_batch(bigint,integer)'),
   ('function', 'outbox_replay(text[],bigint,bigint,integer,integer)'),
   ('function', 'outbox_follow_epoch()'),
+  ('function', 'outbox_is_elsewhere()'),
+  ('function', 'outbox_timeline()'),
   ('function', 'outbox_replace_epoch(uuid)'),
   ('function', 'outbox_add_partitions(integer)'),
   ('function', 'outbox_drop_partitions(timestamptz)'),

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
+import { missingRights } from '../outbox/rights.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 export interface Partitions {
@@ -118,27 +119,18 @@ export async function checkHorizon(client: Client, settleMs: number): Promise<Fi
 
 /** Whether the service's role may do what it does, and whether the database was restored since the epoch began. */
 export async function checkRights(client: Client): Promise<Finding[]> {
-  const { rows } = await client.query<{ role: string; missing: string[] }>(
-    `with needed as (
-       select p.oid, p.proname from pg_proc p
-        where p.pronamespace = (select n.oid from pg_namespace n where n.nspname = current_schema())
-          and p.proname = any (array['outbox_read_batch', 'outbox_replay', 'outbox_head', 'outbox_oldest', 'outbox_bound',
-                                     'outbox_follow_epoch', 'outbox_add_partitions', 'outbox_drop_partitions'])
-     )
-     select current_user as role,
-            array(select n.proname::text from needed n where not has_function_privilege(n.oid, 'execute') order by 1)
-              || array(select t from unnest(array['outbox', 'outbox_meta']) t where not has_table_privilege(t, 'select')) as missing`,
-  );
-  const { role = '', missing = [] } = rows[0] ?? {};
+  const { rows } = await client.query<{ role: string }>('select current_user as role');
+  const role = rows[0]?.role ?? '';
+  const missing = await missingRights(client);
   if (missing.length > 0)
     return [
       fail(
         'rights',
-        `role ${role} may not use ${missing.join(', ')}`,
-        'run the service as the owner of the outbox, or as a role that the owner has granted it to',
+        `role ${role} has not all that a service needs: ${missing.join('; ')}`,
+        `as the owner of the outbox: select outbox_grant_service('${role}')`,
       ),
     ];
-  return [ok('rights', `role ${role} may read the outbox`), ...(await checkEpoch(client))];
+  return [ok('rights', `role ${role} may do what a service needs`), ...(await checkEpoch(client))];
 }
 
 async function checkEpoch(client: Client): Promise<Finding[]> {

@@ -38,7 +38,8 @@ async function check(client: pg.Client): Promise<void> {
     );
 }
 
-async function missingRights(client: pg.Client): Promise<string[]> {
+/** What the role of this session lacks of the list, as the list says it; empty: it can serve. */
+export async function missingRights(client: pg.Client): Promise<string[]> {
   try {
     const { rows } = await client.query<{ missing: string }>(
       'select missing from outbox_missing_rights() as missing',

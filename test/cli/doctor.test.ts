@@ -21,7 +21,7 @@ describe('settlewire doctor', function () {
 
   before(async () => {
     database = await createTestDatabase();
-    environment = { DATABASE_URL: database.url, JWT_SECRET, MAX_CONNECTIONS: '10' };
+    environment = { DATABASE_URL: database.serviceUrl, JWT_SECRET, MAX_CONNECTIONS: '10' };
   });
 
   after(() => database.drop());

@@ -229,8 +229,14 @@ describe("the service's own database role", () => {
         `create schema live; revoke all on database ${url.pathname.slice(1)} from public`,
       );
       await migrate({ connectionString: url.href, set: 'outbox' });
+      await empty.pool.query(
+        `create function live.visible(subject text, wallet text, role text) returns setof text language sql stable as $$ select 'user:' || subject $$`,
+      );
       await grantService(url.href);
-      const running = await startService(url.href, { MIGRATE: 'outbox' });
+      const running = await startService(url.href, {
+        MIGRATE: 'outbox',
+        AUTHORIZE_FUNCTION: 'live.visible',
+      });
       expect(running.condition).to.equal('ready');
       const writer = new pg.Pool({ connectionString: url.href, max: 1 });
       const id = Number(await append(writer));
