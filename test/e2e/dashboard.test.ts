@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
 import { startMarket } from '../../src/demo/market.ts';
@@ -173,22 +174,115 @@ describe('the dashboard in a browser', () => {
     await page.locator('#connection', { hasText: 'Session ended' }).waitFor({ timeout: 15_000 });
   });
 
-  it('shows raw events in a drawer that the keyboard opens and closes', async () => {
+  it('cut off on purpose, shows what it misses and how it comes back', async () => {
     await service.start();
     await page.goto(link());
     await becomes(page, 'live');
-    const toggle = page.getByRole('button', { name: 'Raw events' });
+    const button = page.locator('#line-button');
+    await button.focus();
+    await page.keyboard.press('Enter');
+    await becomes(page, 'reconnecting');
+    const cursor = await page.evaluate<number>('settlewire.cursor');
+    for (let count = 0; count < 3; count += 1) await notify('made.by.test');
+    await page.locator('#step-missed', { hasText: '3 events: 3 notification new' }).waitFor();
+    expect(await page.evaluate('settlewire.cursor')).to.equal(cursor);
+    expect(await page.locator('#line-squares i:not(.back)').count()).to.equal(3);
+    expect(await page.locator('.note', { hasText: 'made by test' }).count()).to.equal(0);
+
+    await page.getByRole('button', { name: 'Mend the line' }).click();
+    await page
+      .getByRole('status')
+      .filter({ hasText: 'All 3 missed events came back, in order, none twice.' })
+      .waitFor();
+    await page.locator('#step-back', { hasText: `with Last-Event-ID ${cursor}` }).waitFor();
+    await page.locator('#step-replayed', { hasText: '3 of 3' }).waitFor();
+    expect(await page.locator('#line-squares i.back').count()).to.equal(3);
+    await page.locator('.note', { hasText: 'made by test' }).nth(2).waitFor();
+    expect(await page.evaluate<number[]>('settlewire.received')).to.deep.equal(
+      await idsAfter(database, cursor),
+    );
+
+    await page.getByRole('button', { name: 'Cut it again' }).click();
+    await becomes(page, 'reconnecting');
+    await page.getByRole('button', { name: 'Mend the line' }).click();
+    await page.getByRole('status').filter({ hasText: 'Nothing happened while the line was cut.' }).waitFor();
+    expect(watched.complaints).to.deep.equal([]);
+  });
+
+  it('tells that the state was taken again when the history ended while it was cut off', async () => {
+    await service.start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    await page.locator('#line-button').click();
+    await becomes(page, 'reconnecting');
+    await database.pool.query('select outbox_new_epoch()');
+    await notify('made.by.test');
+    await page.getByRole('button', { name: 'Mend the line' }).click();
+    await page.locator('#line-verdict', { hasText: 'The state was taken again instead' }).waitFor();
+    await page.locator('.note', { hasText: 'made by test' }).waitFor();
+  });
+
+  it('shows how long events take from the row to the page', async () => {
+    await service.start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    await notify('made.by.test');
+    await page.locator('#latency', { hasText: /^\d+ ms$/ }).waitFor();
+  });
+
+  it('shows events in an inspector that the keyboard opens and closes', async () => {
+    await service.start();
+    await page.goto(link());
+    await becomes(page, 'live');
+    const toggle = page.getByRole('button', { name: 'Inspect events' });
     await toggle.focus();
     await page.keyboard.press('Enter');
-    await database.pool.query('insert into notifications (user_id, event_type) values ($1, $2)', [
-      you.userId,
-      'made.by.test',
-    ]);
+    await notify('made.by.test');
     await page.locator('#raw li', { hasText: 'notification:new' }).waitFor();
     await page.keyboard.press('Escape');
     await page.locator('#drawer').waitFor({ state: 'hidden' });
     expect(await toggle.evaluate((it) => it === it.ownerDocument.activeElement)).to.equal(true);
   });
+
+  it('filters events, pauses them, and copies one as a curl line that gets it again', async () => {
+    await service.start();
+    await watched.context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.goto(link());
+    await becomes(page, 'live');
+    await page.getByRole('button', { name: 'Inspect events' }).click();
+    await notify('first.one');
+    await notify('second.one');
+    await page.locator('#raw li').nth(1).waitFor();
+    const filter = page.getByRole('searchbox', { name: 'Filter events' });
+    await filter.fill('NEW second');
+    expect(await page.locator('#raw li:visible').allTextContents()).to.have.length(1);
+    expect(await page.locator('#raw-count').textContent()).to.equal('1 of the last 2');
+    await filter.fill('nothing like it');
+    await page.getByText('None of these match.').waitFor();
+    await filter.fill('');
+
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await notify('third.one');
+    await page.getByRole('button', { name: 'Resume (1)' }).click();
+    await page.locator('#raw li').nth(2).waitFor();
+
+    const id = await page.locator('#raw li .raw-id').first().textContent();
+    await page.getByRole('button', { name: `Copy event ${id} as curl` }).click();
+    await page
+      .getByRole('status')
+      .filter({ hasText: `Copied: event ${id} as curl` })
+      .waitFor({ state: 'attached' });
+    const line = await page.evaluate<string>('navigator.clipboard.readText()');
+    expect(await firstEvent(line, mintToken({ sub: you.userId }))).to.equal(`id: ${id}`);
+    expect(watched.complaints).to.deep.equal([]);
+  });
+
+  async function notify(type: string): Promise<void> {
+    await database.pool.query('insert into notifications (user_id, event_type) values ($1, $2)', [
+      you.userId,
+      type,
+    ]);
+  }
 });
 
 async function becomes(page: Page, state: string): Promise<void> {
@@ -207,7 +301,7 @@ async function receives(page: Page, more: number): Promise<void> {
 /** The cursor with which the page opens its first event stream. */
 async function startCursor(page: Page): Promise<number> {
   const request = await page.waitForRequest((it) => it.url().includes('/v1/events'));
-  return Number(new URL(request.url()).searchParams.get('lastEventId'));
+  return Number(await request.headerValue('Last-Event-ID'));
 }
 
 async function newestId({ pool }: TestDatabase): Promise<number> {
@@ -227,6 +321,31 @@ async function visibleTo({ pool }: TestDatabase, actor: DemoUser, after: number)
     [after, [`user:${actor.userId}`, `wallet:${actor.walletAddress}`]],
   );
   return rows.map((it) => Number(it.id));
+}
+
+async function idsAfter({ pool }: TestDatabase, after: number): Promise<number[]> {
+  const { rows } = await pool.query<{ id: number }>('select id from outbox where id > $1 order by id', [
+    after,
+  ]);
+  return rows.map(({ id }) => Number(id));
+}
+
+/** Runs a line in a shell, as somebody who pasted it, until the first event has come; its `id:` line. */
+async function firstEvent(line: string, token: string): Promise<string> {
+  const shell = spawn('bash', ['-c', `${line} | grep -m 1 '^id: '`], {
+    env: { PATH: process.env.PATH ?? '', TOKEN: token },
+    stdio: ['ignore', 'pipe', 'ignore'],
+    detached: true,
+  });
+  let output = '';
+  shell.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+  });
+  try {
+    return await waitFor(() => /^id: \d+/.exec(output)?.[0], { what: 'the event' });
+  } finally {
+    if (shell.pid !== undefined) process.kill(-shell.pid, 'SIGKILL');
+  }
 }
 
 type Statuses = Record<string, string>;

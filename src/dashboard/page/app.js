@@ -3,31 +3,34 @@
 import { openSession, serverNow, snapshot } from './api.js';
 import { connectionView } from './connection.js';
 import { byId, setText } from './dom.js';
-import { drawerView } from './drawer.js';
 import { escrowsView } from './escrows.js';
-import { createFeed } from './feed.js';
+import { createFeed, follow } from './feed.js';
+import { inspectorView } from './inspector.js';
+import { latencyPlot } from './latency.js';
+import { createLine } from './line.js';
 import { notificationsView } from './notifications.js';
 import { ratePlot } from './plot.js';
+import { createRehearsal } from './rehearsal.js';
 import { streamsView } from './streams.js';
 import { createSync } from './sync.js';
 import { shortAddress, shortId } from './words.js';
 
 const RECEIVED_KEPT = 20_000;
-const REOPEN_AT_MOST_MS = 30_000;
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 const views = { streams: streamsView(), escrows: escrowsView(), notifications: notificationsView() };
-const drawer = drawerView();
+const inspector = inspectorView();
 const connection = connectionView();
 const plot = ratePlot(byId('plot'));
+const latency = latencyPlot(byId('latency-plot'));
+const line = createLine();
 
 const received = [];
 let total = 0;
 let changed = true;
 const flashing = new Set();
-let reopenAfter = 1_000;
 
 const sync = createSync({
   wait,
@@ -43,26 +46,33 @@ const sync = createSync({
   refused: () => end(),
 });
 
-const feed = createFeed({
+const listener = {
   onEvent(event) {
     received.push(event.id);
     if (received.length > RECEIVED_KEPT) received.shift();
     total += 1;
     changed = true;
     plot.count();
-    drawer.add(event);
+    latency.add(event);
+    inspector.add(event);
+    rehearsal.event(event);
     sync.event(event);
   },
   onReset(reset) {
     connection.resetBecause(reset.reason);
+    rehearsal.abandon();
     sync.restart();
   },
-  onChange() {
+  onOversize: () => sync.restart(),
+  onStatus(status) {
     changed = true;
-    if (feed.state === 'live') reopenAfter = 1_000;
+    rehearsal.status(status);
   },
-  onClosed: reopen,
-});
+  onClosed: () => end(),
+};
+
+const feed = createFeed(listener, line.fetch);
+const rehearsal = createRehearsal({ line, feed, openWitness: (cursor) => follow(cursor) });
 
 /** For tests, and for the curious: what has been received, and up to where. */
 window.settlewire = {
@@ -80,19 +90,6 @@ window.settlewire = {
     return sync.state;
   },
 };
-
-/** The stream was refused. Either the session is over, or something in between had a bad moment. */
-async function reopen() {
-  await wait(reopenAfter);
-  reopenAfter = Math.min(reopenAfter * 2, REOPEN_AT_MOST_MS);
-  try {
-    await snapshot();
-    feed.open(feed.cursor);
-  } catch (error) {
-    if (error.final) end();
-    else reopen();
-  }
-}
 
 function end() {
   feed.close();
@@ -126,11 +123,12 @@ function draw() {
   setText(byId('duplicates'), String(feed.duplicates));
   byId('duplicates').classList.toggle('bad', feed.duplicates > 0);
   connection.show(feed);
-  drawer.draw();
+  inspector.draw();
 }
 
 function everySecond() {
   setText(byId('rate'), String(plot.tick()));
+  setText(byId('latency'), latency.tick());
   const now = serverNow();
   for (const view of Object.values(views)) view.tick(now);
   connection.tick(feed);

@@ -1,98 +1,73 @@
-// The event stream: one native EventSource, its state in words, and the cursor.
-//
-// The browser reconnects by itself and sends Last-Event-ID. It gives up only when it is refused with a status other
-// than 200; then the owner of the feed finds out why and may `open` again from the cursor that was reached.
-import { EVENT_TYPES } from './state.js';
+// The event stream: settlewire/client, its state in the page's words, and the cursor.
+import { connect } from './client.js';
+
+/** The page's own folder, so that it works behind a proxy that mounts the service somewhere else than at the root. */
+const SERVICE = new URL('.', location.href).href;
+/** Whoever watches a page wants it back soon. */
+const LONGEST_PAUSE_MS = 5_000;
+const STATES = { replaying: 'replaying', live: 'live', closed: 'closed' };
+
+/** A connection of this page's person, from a cursor. @param {typeof fetch} [over] what carries it */
+export function follow(cursor, over) {
+  return connect({
+    url: SERVICE,
+    credentials: 'cookie',
+    cursor,
+    longestPauseMs: LONGEST_PAUSE_MS,
+    ...(over && { fetch: over }),
+  });
+}
 
 /**
  * @param {{
- *   onEvent(event: { id: number, type: string, data: any, at: number }): void,
+ *   onEvent(event: { id: number, type: string, data: any, at: number, live: boolean }): void,
  *   onReset(reset: { reason: string, cursor: number }): void,
- *   onChange(): void,
+ *   onOversize(): void,
+ *   onStatus(status: { state: string, reason?: string, retryInMs?: number }): void,
  *   onClosed(): void,
  * }} listener
+ * @param {typeof fetch} over what carries the stream
  */
-export function createFeed(listener) {
+export function createFeed(listener, over) {
   const feed = {
     /** connecting | replaying | live | reconnecting | closed */
     state: 'connecting',
     since: Date.now(),
-    /** id of the last message that carried one */
-    cursor: 0,
-    duplicates: 0,
-    /** why the server ended the last connection, in its words */
+    /** why the connection ended, in the client's words; that nobody answers says less than what was said before */
     reason: null,
-    expiresAt: null,
+    /** id of the last message that carried one */
+    get cursor() {
+      return connection?.cursor ?? 0;
+    },
+    get duplicates() {
+      return connection?.duplicates ?? 0;
+    },
     open,
-    close,
+    close: () => connection?.close(),
   };
-  let source = null;
-
-  function become(state) {
-    if (feed.state !== state) feed.since = Date.now();
-    feed.state = state;
-    listener.onChange();
-  }
+  let connection = null;
+  let beenLive = false;
 
   function open(cursor) {
-    close();
-    feed.cursor = Number(cursor);
-    source = new EventSource(`v1/events?lastEventId=${feed.cursor}`);
-    source.onopen = () => become('replaying');
-    source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) {
-        become('closed');
-        listener.onClosed();
-      } else {
-        become('reconnecting');
-      }
-    };
-    for (const type of EVENT_TYPES) source.addEventListener(type, take);
-    for (const [type, handle] of Object.entries(control)) source.addEventListener(type, handle);
+    connection = follow(cursor, over);
+    connection.on('event', ({ id, type, data }) =>
+      listener.onEvent({ id, type, data, at: Date.now(), live: feed.state === 'live' }),
+    );
+    connection.on('reset', listener.onReset);
+    connection.on('oversize', listener.onOversize);
+    connection.on('status', take);
   }
 
-  function close() {
-    source?.close();
-    source = null;
+  function take(status) {
+    const state = STATES[status.state] ?? (beenLive ? 'reconnecting' : 'connecting');
+    if (feed.state !== state) feed.since = Date.now();
+    feed.state = state;
+    if (state === 'live') feed.reason = null;
+    else if (feed.reason === null || status.reason !== 'network') feed.reason = status.reason ?? feed.reason;
+    beenLive ||= state === 'live';
+    listener.onStatus(status);
+    if (state === 'closed') listener.onClosed();
   }
-
-  function take(message) {
-    const id = Number(message.lastEventId);
-    if (id <= feed.cursor) {
-      feed.duplicates += 1;
-      listener.onChange();
-      return;
-    }
-    feed.cursor = id;
-    listener.onEvent({ id, type: message.type, data: JSON.parse(message.data), at: Date.now() });
-  }
-
-  const control = {
-    session(message) {
-      feed.expiresAt = JSON.parse(message.data).expiresAt ?? null;
-      feed.reason = null;
-      // It comes again, with a new resume token, while the stream is live.
-      if (feed.state !== 'live') become('replaying');
-    },
-    'caught-up'(message) {
-      feed.cursor = Math.max(feed.cursor, Number(message.lastEventId));
-      become('live');
-    },
-    cursor(message) {
-      feed.cursor = Math.max(feed.cursor, Number(message.lastEventId));
-      listener.onChange();
-    },
-    // The one place where the cursor may go backwards: after "ahead" the ids to come are lower ones.
-    reset(message) {
-      const reset = JSON.parse(message.data);
-      feed.cursor = Number(reset.cursor);
-      listener.onReset(reset);
-    },
-    disconnect(message) {
-      feed.reason = JSON.parse(message.data).reason;
-      listener.onChange();
-    },
-  };
 
   return feed;
 }

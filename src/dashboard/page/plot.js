@@ -49,10 +49,7 @@ export function ratePlot(parent) {
     parent,
   );
 
-  new ResizeObserver(() => {
-    plot.setSize({ width: parent.clientWidth, height: parent.clientHeight });
-  }).observe(parent);
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw());
+  redrawWithTheme(plot, parent);
 
   return {
     count() {
@@ -69,6 +66,14 @@ export function ratePlot(parent) {
   };
 }
 
-function colour(name) {
+/** Keeps a plot as large as its parent, and in the colours of the day or the night. */
+export function redrawWithTheme(plot, parent) {
+  new ResizeObserver(() => {
+    plot.setSize({ width: parent.clientWidth, height: parent.clientHeight });
+  }).observe(parent);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw());
+}
+
+export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name);
 }

@@ -5,21 +5,6 @@ import { toUnits } from './money.js';
 const SETTLEMENTS_KEPT = 20;
 const NOTIFICATIONS_KEPT = 50;
 
-/** The catalogue: a native EventSource only hears the types that it was told to listen for. */
-export const EVENT_TYPES = [
-  'stream:updated',
-  'settle:finished',
-  'escrow:status_changed',
-  'escrow:milestone_released',
-  'escrow:dispute_filed',
-  'escrow:dispute_resolved',
-  'escrow:party_joined',
-  'notification:new',
-  'notification:read',
-  'access:granted',
-  'access:revoked',
-];
-
 /** @returns {{ streams: Map<string, any>, escrows: Map<string, any>, notifications: Map<string, any> }} */
 export function emptyState() {
   return { streams: new Map(), escrows: new Map(), notifications: new Map() };

@@ -31,6 +31,10 @@ const REASONS = {
   max_age: 'routine reconnect',
   unavailable: 'the service is not ready',
   too_many_connections: 'too many connections',
+  network: 'the line is broken',
+  silent: 'nothing came for too long',
+  ended: 'the line was closed',
+  not_a_stream: 'something in between answered',
   rate_limited: 'connecting too often',
 };
 
