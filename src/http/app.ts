@@ -8,6 +8,7 @@ import type { Context } from './context.ts';
 import { cursorRoute } from './cursor.ts';
 import { errorHandler, notFound, only } from './errors.ts';
 import { eventsRoute, topicEventsRoute } from './events.ts';
+import { spelling } from './parameters.ts';
 import { refusalHandler } from './refusal.ts';
 import { requestBodies, stalledAnswers } from './request-body.ts';
 import { closeSessionRoute, openSessionRoute } from './session.ts';
@@ -32,6 +33,7 @@ export function createApp(context: Context): Express {
 
   app.use(requestBodies(config.maxBodyBytes));
   app.use('/v1', cors(crossOrigin(config.corsOrigins)));
+  app.use('/v1', spelling);
 
   app
     .route('/healthz')

@@ -109,6 +109,21 @@ describe('a request that cannot be served', () => {
     ...['%', '%2', '%zz', '%c0%ae', '%ff'].map((text) => ({
       ...{ path: `/v1/escrows/${text}/events`, status: 400, code: 'bad_request' },
     })),
+    ...[
+      'topics',
+      'topic[]',
+      'topic%5B0%5D',
+      'Topic',
+      'LASTEVENTID',
+      'last-event-id',
+      'lastEventId[]',
+      'tickets',
+      'Resume',
+    ].map((name) => ({ ...{ path: `/v1/events?${name}=stream:${UUID}`, status: 400, code: 'bad_request' } })),
+    { path: `/v1/snapshot?topics=stream:${UUID}`, status: 400, code: 'bad_request' },
+    ...['-1', '007', '+1', '0x1', '1e3', '1.0', '9'.repeat(16), '9'.repeat(500)].map((text) => ({
+      ...{ path: `/v1/events?lastEventId=${text}`, status: 400, code: 'invalid_cursor' },
+    })),
     { path: `/v1/events?${topics(6)}`, status: 400, code: 'too_many_topics' },
     { path: `/v1/events?${topics(1500)}`, status: 400, code: 'too_many_topics' },
     { path: `/v1/snapshot?${topics(6)}`, status: 400, code: 'too_many_topics' },
@@ -189,6 +204,15 @@ describe('a request that cannot be served', () => {
     }
     const two = await rawHttp(stage.service.url, head('1\r\nLast-Event-ID: 2'), 'caught-up');
     expect(two).to.contain('"reason":"invalid"');
+  });
+
+  it('but for parameters that nobody knows is served', async () => {
+    const client = await stage.connect(
+      `/v1/events?_=1&utm_source=x&__proto__=y&constructor=z&=&&topic=${topic}&t=topic&topic=${topic.toUpperCase().replace('STREAM', 'stream')}`,
+      payer.token,
+    );
+    expect((await client.message('session')).data['topics']).to.deep.equal([topic]);
+    client.close();
   });
 
   it('in whatever way adds no line to a stream', async () => {
