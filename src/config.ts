@@ -47,7 +47,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
-const settings = z.object({
+export const settings = z.object({
   databaseUrl,
   listenDatabaseUrl: databaseUrl,
   dataDir: parsed((text) => text, '.data'),
@@ -207,7 +207,7 @@ function contradictions(
   return mistakes;
 }
 
-function variableName(key: string): string {
+export function variableName(key: string): string {
   return key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
 }
 

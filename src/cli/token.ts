@@ -77,6 +77,8 @@ export function mintToken(
   const [reason] = values.force === true ? [] : productionSigns(config);
   if (reason !== undefined)
     throw new Error(`refused: ${reason}, so the key looks like production's; --force signs all the same`);
+  if (config.jwtSecrets.length === 0)
+    throw new Error('JWT_SECRET: is not set; with JWKS_URL alone only your issuer can sign tokens');
   const sub = values.sub ?? (config.embedded ? YOU.userId : undefined);
   if (sub === undefined) throw new UsageError('--sub: is needed: a user id or a wallet address');
   const jti = randomUUID();

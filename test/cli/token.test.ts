@@ -149,6 +149,17 @@ describe('settlewire token', () => {
     });
   });
 
+  it('cannot sign where only an issuer elsewhere can', () => {
+    const environment = {
+      JWT_SECRET: '',
+      JWKS_URL: 'https://auth.example/jwks',
+      SIGNING_SECRET: 's'.repeat(32),
+    };
+    expect(() => mint(['--sub', SUB], environment)).to.throw(
+      /^JWT_SECRET: is not set; with JWKS_URL alone only/,
+    );
+  });
+
   it('a wrong command line is one line that says what is allowed', () => {
     const cases: [string[], RegExp][] = [
       [[], /^--sub: is needed/],
