@@ -199,6 +199,14 @@ describe('a ticket', () => {
     expect([posted.status, posted.body['code']]).to.deep.equal([400, 'bad_request']);
   });
 
+  it('asked for as curl -d does, as a form, is for the topics that the body names', async () => {
+    const { body } = await post(JSON.stringify({ topics: [mine] }), {
+      'Content-Type': 'application/x-www-form-urlencoded',
+    });
+    const client = await open('/v1/events', body['ticket'] ?? '');
+    expect((await client.message('session')).data['topics']).to.deep.equal([mine]);
+  });
+
   it('asked for with an empty object is for everything', async () => {
     expect((await post('{}', { 'Content-Type': 'application/json' })).status).to.equal(200);
   });
