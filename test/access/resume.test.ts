@@ -267,6 +267,18 @@ describe('a resume token', () => {
     });
   }
 
+  it('is refused where a revocation was posted, as soon as that is answered', async () => {
+    const jti = `posted ${people}`;
+    const left = await leave(path, mintToken({ sub: me.id, jti }));
+    const answer = await fetch(`${stage.service.adminUrl}/v1/revocations`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ jti }),
+    });
+    expect(answer.status).to.equal(200);
+    expect(await outcome(await comeBack(left))).to.equal('401 unauthenticated');
+  });
+
   it('is for its topics and no others, in any order', async () => {
     const left = await leave();
     const [, first, second] = /^(?:.*)\?(.*)&(.*)$/.exec(path) ?? [];
