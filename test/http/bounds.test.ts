@@ -168,9 +168,10 @@ describe('a client that takes its time, or sends too much', () => {
   it('a body in chunks that add up to too much: 413 payload_too_large', async () => {
     const head = `POST /v1/tickets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${person.token}\r\nTransfer-Encoding: chunked\r\n\r\n`;
     const chunk = `100\r\n${' '.repeat(256)}\r\n`;
-    const answer = await rawHttp(stage.service.url, head + chunk.repeat(5));
+    const answer = await rawHttp(stage.service.url, `${head}${chunk.repeat(5)}0\r\n\r\n`);
     expect(answer).to.match(/^HTTP\/1\.1 413 /);
     expect(problem(answer)).to.equal('payload_too_large');
+    expect(await rawHttp(stage.service.url, head + chunk.repeat(5)), 'that do not end').to.equal('');
     expect(await rawHttp(stage.service.url, `${head}2\r\n{}\r\n0\r\n\r\n`)).to.match(/^HTTP\/1\.1 200 /);
   });
 
