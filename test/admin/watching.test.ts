@@ -1,0 +1,74 @@
+import { execFileSync } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { expect } from 'chai';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { startService } from '../support/service.ts';
+
+/** Every name of a metric in a text; a histogram's or counter's own endings are part of its name. */
+const namesIn = (text: string): Set<string> =>
+  new Set(text.match(/\b(settlewire|nodejs|process)_[a-z0-9_]+/g));
+
+describe('what is watched', () => {
+  let database: TestDatabase;
+  let exported: Set<string>;
+  let reasons: Set<string>;
+
+  before(async () => {
+    database = await createTestDatabase();
+    const service = await startService(database.url, {
+      JWKS_URL: 'http://127.0.0.1:1/jwks',
+      SIGNING_SECRET: 's'.repeat(32),
+    });
+    try {
+      const text = await (await fetch(`${service.adminUrl}/metrics`)).text();
+      exported = new Set([...text.matchAll(/^# TYPE (\w+) /gm)].map(([, name = '']) => name));
+    } finally {
+      await service.stop();
+    }
+    const protocol = await readFile('docs/protocol.md', 'utf8');
+    reasons = new Set([...protocol.matchAll(/^\| `(\w+)` \|/gm)].map(([, reason = '']) => reason));
+  });
+
+  after(() => database.drop());
+
+  for (const path of ['deploy/alerts.yaml', 'deploy/grafana.json']) {
+    it(`${path} has only metrics that there are, and reasons that the protocol knows`, async () => {
+      const text = await readFile(path, 'utf8');
+      const names = namesIn(text);
+      expect(names.size).to.be.above(8);
+      for (const name of names) expect(exported.has(name), name).to.equal(true);
+      for (const [, list = ''] of text.matchAll(/reason(?:=~|=|!=)\\?"([\w|]+)\\?"/g))
+        for (const reason of list.split('|'))
+          if (reason !== 'slow_consumer') expect(reasons.has(reason), reason).to.equal(true);
+    });
+  }
+
+  it('docs/operations.md has every metric of ours, and none that there is not', async () => {
+    const documented = namesIn((await readFile('docs/operations.md', 'utf8')).split('## Metrics')[1] ?? '');
+    const ours = [...exported].filter((name) => name.startsWith('settlewire_'));
+    for (const name of ours) expect(documented.has(name), `${name} is documented`).to.equal(true);
+    for (const name of documented) expect(exported.has(name), `${name} exists`).to.equal(true);
+  });
+
+  it('the dashboard is one, with every panel in a place of its own', async () => {
+    const { panels, uid } = JSON.parse(await readFile('deploy/grafana.json', 'utf8')) as {
+      uid: string;
+      panels: { id: number; gridPos: { x: number; y: number }; targets: { expr: string }[] }[];
+    };
+    expect(uid).to.equal('settlewire');
+    expect(new Set(panels.map(({ id }) => id)).size).to.equal(panels.length);
+    expect(new Set(panels.map(({ gridPos: { x, y } }) => `${x} ${y}`)).size).to.equal(panels.length);
+    for (const { targets } of panels)
+      for (const { expr } of targets) expect(expr.split('(').length, expr).to.equal(expr.split(')').length);
+  });
+
+  it('the rules are what Prometheus takes', function () {
+    try {
+      execFileSync('promtool', ['--version'], { stdio: 'ignore' });
+    } catch {
+      return this.skip();
+    }
+    const said = execFileSync('promtool', ['check', 'rules', 'deploy/alerts.yaml'], { encoding: 'utf8' });
+    expect(said).to.match(/SUCCESS: 11 rules found/);
+  });
+});
