@@ -50,6 +50,8 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'
 export const settings = z.object({
   databaseUrl,
   listenDatabaseUrl: databaseUrl,
+  /** A replica, for old replays. */
+  replayDatabaseUrl: databaseUrl,
   dataDir: parsed((text) => text, '.data'),
   host: textOrNull,
   port: whole(0, 65_535, 8080),
@@ -186,6 +188,8 @@ function contradictions(
     mistakes.push(
       'SIGNING_SECRET: is not set; with JWKS_URL it is needed, to sign cookies, tickets and resume tokens with',
     );
+  if (values.databaseUrl === null && values.replayDatabaseUrl !== null)
+    mistakes.push('REPLAY_DATABASE_URL: is set without DATABASE_URL; the embedded Postgres has no replica');
   if (values.databaseUrl === null && values.listenDatabaseUrl !== null)
     mistakes.push(
       'LISTEN_DATABASE_URL: is set without DATABASE_URL; set both, or neither for the embedded Postgres',

@@ -18,12 +18,11 @@ import type { Condition, Context } from './http/context.ts';
 import { RateLimits } from './http/rate-limits.ts';
 import { createPublicServer } from './http/server.ts';
 import { Hub } from './hub/hub.ts';
-import { SharedPages } from './hub/shared-pages.ts';
 import { pendingMigrations } from './migrate.ts';
-import { Replayer } from './outbox/replayer.ts';
 import { Retention } from './outbox/retention.ts';
 import { checkRights } from './outbox/rights.ts';
 import { Relay } from './relay/relay.ts';
+import { createReplays, type Replays } from './replays.ts';
 import { Snapshots } from './snapshot/snapshots.ts';
 
 export interface ServiceOptions {
@@ -47,6 +46,7 @@ export class Service {
   readonly #log: Logger;
   readonly #random: () => number;
   readonly #pool: Pool;
+  readonly #replays: Replays;
   readonly #relay: Relay;
   readonly #retention: Retention;
   readonly #jwks: Jwks | null;
@@ -75,6 +75,12 @@ export class Service {
       silenceMs: DATABASE_SILENCE_MS,
       onIdleError: (error) => log.warn({ err: error }, 'an idle database connection was lost'),
     });
+    this.#replays = createReplays(config, {
+      primary: this.#pool,
+      log,
+      silenceMs: DATABASE_SILENCE_MS,
+      now: () => performance.now(),
+    });
     this.hub = new Hub({ maxEvents: config.replayWindowEvents, maxBytes: config.replayWindowBytes });
     this.#relay = new Relay({
       connectionString: config.listenDatabaseUrl ?? databaseUrl,
@@ -93,16 +99,9 @@ export class Service {
       retentionHours: config.retentionHours,
       intervalMs: RETENTION_INTERVAL_MS,
     });
-    const replayer = new Replayer({
-      db: this.#pool,
-      concurrency: config.replayConcurrency,
-      pageEvents: config.replayPageEvents,
-      pageBytes: Math.floor(config.subscriberBufferBytes / 2),
-    });
-    const pages = new SharedPages((topics, after, through) => replayer.page(topics, after, through), {
-      maxBytes: config.replayCacheBytes,
-    });
+    const { replayer, pages, replica } = this.#replays;
     const metrics = new Metrics({ hub: this.hub, relay: this.#relay, replayer, pages, pool: this.#pool });
+    if (replica !== undefined) metrics.watchReplica(replica);
     const rateLimits = new RateLimits(config, clock, (limit) => metrics.rateLimited(limit));
     metrics.watchRateLimits(rateLimits);
     const snapshots = new Snapshots({
@@ -210,7 +209,7 @@ export class Service {
     await this.#drain();
     await Promise.all([close(this.#server), close(this.#admin)]);
     await Promise.all([this.#relay.stop(), this.#retention.stop(), this.#jwks?.stop()]);
-    await this.#pool.end();
+    await Promise.all([this.#pool.end(), this.#replays.end()]);
   }
 
   async #drain(): Promise<void> {

@@ -175,6 +175,11 @@ describe('configuration', () => {
     ],
     ['a short signing secret', { SIGNING_SECRET: 'hunter2' }, /^SIGNING_SECRET: the secret has 7 bytes/],
     [
+      'a replica without a primary',
+      { REPLAY_DATABASE_URL: DATABASE_URL },
+      /^REPLAY_DATABASE_URL: is set without DATABASE_URL/,
+    ],
+    [
       'a listen URL alone',
       { LISTEN_DATABASE_URL: DATABASE_URL },
       /^LISTEN_DATABASE_URL: is set without DATABASE_URL/,

@@ -7,6 +7,7 @@ import type { DisconnectReason, ResetReason } from '../hub/disconnect-reason.ts'
 import type { Hub } from '../hub/hub.ts';
 import type { SharedPages } from '../hub/shared-pages.ts';
 import type { Replayer } from '../outbox/replayer.ts';
+import type { Replica } from '../outbox/replica.ts';
 import type { Relay } from '../relay/relay.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
 
@@ -126,6 +127,15 @@ export class Metrics {
         this.set(value());
       },
     });
+  }
+
+  watchReplica(replica: Replica): void {
+    this.watch('settlewire_replica_pages', 'Pages of the past read from the replica.', () => replica.pages);
+    this.watch(
+      'settlewire_replica_passed_over',
+      'Pages that the replica could not give: behind, in another epoch, or silent.',
+      () => replica.passedOver,
+    );
   }
 
   connected(): void {

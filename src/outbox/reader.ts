@@ -29,6 +29,12 @@ export interface History {
   readonly oldest: number;
 }
 
+/** A page ends after so many events, or with the event that exceeds so many bytes. */
+export interface PageLimits {
+  readonly maxEvents: number;
+  readonly maxBytes: number;
+}
+
 /** A part of the past of some topics. */
 export interface Page {
   readonly events: OutboxEvent[];
@@ -128,7 +134,7 @@ export async function readPage(
   topics: readonly string[] | 'all',
   after: number,
   through: number,
-  { maxEvents, maxBytes }: { maxEvents: number; maxBytes: number },
+  { maxEvents, maxBytes }: PageLimits,
 ): Promise<Page> {
   const { rows } = await db.query({
     text: 'select id, topic, type, data, reached, oldest from outbox_replay($1, $2, $3, $4, $5)',

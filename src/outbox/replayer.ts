@@ -1,7 +1,10 @@
 import { type Page, type Queryable, readPage } from './reader.ts';
+import type { Replica } from './replica.ts';
 
 export interface ReplayerOptions {
   readonly db: Queryable;
+  /** Asked first, if there is one. */
+  readonly replica?: Replica | undefined;
   /** Most pages read at a time; the others wait their turn. */
   readonly concurrency: number;
   readonly pageEvents: number;
@@ -34,12 +37,16 @@ export class Replayer {
    * @throws what pg throws
    */
   async page(topics: readonly string[] | 'all', after: number, through: number): Promise<Page> {
-    const { db, concurrency, pageEvents, pageBytes } = this.#options;
+    const { db, replica, concurrency, pageEvents, pageBytes } = this.#options;
+    const limits = { maxEvents: pageEvents, maxBytes: pageBytes };
     if (this.#running >= concurrency) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#running += 1;
     try {
       this.#pages += 1;
-      return await readPage(db, topics, after, through, { maxEvents: pageEvents, maxBytes: pageBytes });
+      return (
+        (await replica?.page(topics, after, through, limits)) ??
+        (await readPage(db, topics, after, through, limits))
+      );
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#running -= 1;

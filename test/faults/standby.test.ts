@@ -9,6 +9,8 @@ import { createPool } from '../../src/database.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/embedded-postgres.ts';
 import { migrate } from '../../src/migrate.ts';
 import { readPage } from '../../src/outbox/reader.ts';
+import { Replayer } from '../../src/outbox/replayer.ts';
+import { Replica } from '../../src/outbox/replica.ts';
 import { append, column, failure, scalar } from '../support/session.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -109,6 +111,85 @@ describe('a standby', function () {
     const page = await readPage(standby, ['test:a'], 0, id, { maxEvents: 10, maxBytes: 1e6 });
     expect(page.events.map((event) => event.id)).to.deep.equal([1, 2]);
     expect(page.reached).to.equal(id);
+  });
+
+  const LIMITS = { maxEvents: 10, maxBytes: 1e6 };
+  let nowMs: number;
+  let warnings: number;
+
+  beforeEach(() => {
+    nowMs = 0;
+    warnings = 0;
+  });
+
+  function makeReplica(pool: Pool): Replica {
+    return new Replica({ primary, pool, log: { warn: () => (warnings += 1) }, now: () => nowMs });
+  }
+
+  /** Until it has everything that the primary has now. */
+  async function replayed(): Promise<void> {
+    const lsn = await scalar<string>(primary, 'select pg_current_wal_lsn()');
+    await waitFor(() => scalar(standby, 'select pg_last_wal_replay_lsn() >= $1::pg_lsn', [lsn]), {
+      what: 'replication',
+    });
+  }
+
+  it('for replays gives what it has all of, and nothing while it lags: then the primary is asked', async () => {
+    const replica = makeReplica(standby);
+    const replayer = new Replayer({ db: primary, replica, concurrency: 1, pageEvents: 10, pageBytes: 1e6 });
+    const first = await append(primary);
+    await replayed();
+    expect((await replayer.page(['test:a'], first - 1, first)).events.map(({ id }) => id)).to.deep.equal([
+      first,
+    ]);
+    expect([replica.pages, replica.passedOver]).to.deep.equal([1, 0]);
+
+    await standby.query('select pg_wal_replay_pause()');
+    const second = await append(primary);
+    const page = await replayer.page(['test:a'], first, second);
+    expect(page.events.map(({ id }) => id)).to.deep.equal([second]);
+    expect([replica.pages, replica.passedOver]).to.deep.equal([1, 1]);
+    // What it was known to have before it still gives, and says where that ends.
+    const old = makeReplica(standby);
+    await standby.query('select pg_wal_replay_resume()');
+    await replayed();
+    expect((await old.page('all', 0, first, LIMITS))?.reached).to.equal(first);
+    await standby.query('select pg_wal_replay_pause()');
+    const third = await append(primary);
+    expect(await old.page('all', 0, third, LIMITS)).to.include({ reached: first });
+    expect(await old.page('all', first, third, LIMITS)).to.equal(undefined);
+    await standby.query('select pg_wal_replay_resume()');
+    await replayed();
+    expect((await old.page('all', first, third, LIMITS))?.reached).to.equal(third);
+  });
+
+  it('for replays is not asked what another cluster, another epoch or a primary would answer', async () => {
+    const head = await append(primary);
+    expect(await makeReplica(primary).page('all', 0, head, LIMITS), 'no standby').to.equal(undefined);
+    const replica = makeReplica(standby);
+    await replayed();
+    await primary.query('update outbox_meta set epoch = gen_random_uuid()');
+    await replayed();
+    expect(await replica.page('all', 0, head, LIMITS)).to.have.property('reached', head);
+    await primary.query('update outbox_meta set epoch = gen_random_uuid()');
+    await replayed();
+    expect(await replica.page('all', 0, head, LIMITS), 'its mark is of an epoch that has ended').to.equal(
+      undefined,
+    );
+    expect(warnings).to.equal(0);
+  });
+
+  it('for replays that does not answer is left alone for a while, and the primary is asked', async () => {
+    const head = await append(primary);
+    const nobody = createPool('postgres://nobody@127.0.0.1:1/none', { max: 1 });
+    pools.push(nobody);
+    const replica = makeReplica(nobody);
+    expect(await replica.page('all', 0, head, LIMITS)).to.equal(undefined);
+    expect(await replica.page('all', 0, head, LIMITS)).to.equal(undefined);
+    expect([warnings, replica.passedOver]).to.deep.equal([1, 2]);
+    nowMs = 6000;
+    await replica.page('all', 0, head, LIMITS);
+    expect(warnings, 'asked again').to.equal(2);
   });
 
   it('opens a new epoch once it is promoted: ids that it never received may be given out again', async () => {
