@@ -84,6 +84,7 @@ const SECTIONS = {
     replayWindowBytes: 'and their bytes at most',
     replayConcurrency: 'replays that read from the database at once',
     replayPageEvents: 'events that one such read takes',
+    replayDatabaseUrl: 'a streaming standby that replays are read from as far as it has them',
     replayCacheBytes: 'pages kept for others who replay the same',
     relayBatchEvents: 'events of one read of the relay',
     pollIntervalMs: 'time between two reads while awake',
