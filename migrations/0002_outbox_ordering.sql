@@ -210,12 +210,31 @@ declare
   page refcursor;
   events integer := 0;
   bytes bigint := 0;
+  complete_to bigint := through;
 begin
   if topics is null then
     open page for
       select o.id, o.topic, o.type, o.data::text, o.created_at
         from outbox o
        where o.id > after and o.id <= through
+       order by o.id limit max_events;
+  elsif cardinality(topics) > 100 and 2 * max_events <= (
+          select count(*)
+            from (select
+                    from unnest(topics) t(topic),
+                         lateral (select
+                                    from outbox o
+                                   where (o.topic, o.id) > (t.topic, after) and (o.topic, o.id) <= (t.topic, through)
+                                   limit max_events) one
+                   limit 2 * max_events) ahead) then
+    -- Many topics with many events to come: below, each page would look at all of them. Here it is a slice of the events of all
+    -- topics, about as long as one look-up per topic takes (npm run bench:replay-topics). Concatenated, so that no index but that of the ids
+    -- fits; the topics are a constant to the plan, and so looked up by hash.
+    complete_to := least(through, after + 100 * cardinality(topics));
+    open page for
+      select o.id, o.topic, o.type, o.data::text, o.created_at
+        from outbox o
+       where o.id > after and o.id <= complete_to and o.topic || '' = any (topics)
        order by o.id limit max_events;
   else
     -- Ids first, from the index alone; rows one by one, so that a page of few large events reads no more than it returns.
@@ -242,7 +261,7 @@ begin
   end loop;
   close page;
   if events < max_events and bytes < max_bytes then
-    reached := through;
+    reached := complete_to;
   end if;
   id := null; topic := null; type := null; data := null; created_at := null;
   oldest := outbox_oldest();

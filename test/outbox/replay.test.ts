@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 import { type Page, readPage } from '../../src/outbox/reader.ts';
 import { Replayer } from '../../src/outbox/replayer.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { append, openSession } from '../support/session.ts';
+import { append, openSession, scalar } from '../support/session.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const EVENTS = 20;
@@ -99,6 +99,69 @@ describe('outbox_replay', () => {
         expect(idsOf(read)).to.deep.equal([999_998, 999_999, 1_000_000, 1_000_001, 1_000_002]);
       }
     } finally {
+      await own.drop();
+    }
+  });
+
+  it('of hundreds of topics, many events or few, gives the same page by page, also where a slice of ids has none of theirs', async () => {
+    const own = await createTestDatabase();
+    try {
+      // Ids 50 apart, of 600 topics in no order; in the middle a stretch of others alone.
+      await own.pool.query(`
+        insert into outbox (id, topic, type, data, txid, created_at)
+        select n * 50, case when n between 1000 and 2000 then 'test:other' else 'test:' || abs(hashint4(n)) % 600 end,
+               'test:event', '{}', pg_current_xact_id(), now()
+          from generate_series(1, 3000) n`);
+      const topics = Array.from({ length: 300 }, (_, n) => `test:${n}`);
+      const through = 3000 * 50;
+      for (const start of [0, 40_000, 49_999, 50_000, 75_000, 149_000]) {
+        const { rows } = await own.pool.query<{ id: number }>(
+          'select id from outbox where id > $1 and topic = any ($2) order by id',
+          [start, topics],
+        );
+        for (const maxEvents of [7, 100, 2000]) {
+          const ids: number[] = [];
+          let cursor = start;
+          while (cursor < through) {
+            const next = await readPage(own.pool, topics, cursor, through, { maxEvents, maxBytes: 1e6 });
+            expect(next.reached).to.be.above(cursor);
+            expect(next.events.length).to.be.at.most(maxEvents);
+            ids.push(...idsOf(next));
+            cursor = next.reached;
+          }
+          expect(ids, `${maxEvents} from ${start}`).to.deep.equal(rows.map(({ id }) => id));
+        }
+      }
+    } finally {
+      await own.drop();
+    }
+  });
+
+  it('of many topics with many events reads the events in their order, not each topic for itself', async () => {
+    const own = await createTestDatabase();
+    const session = await openSession(own.pool);
+    try {
+      await own.pool.query(`
+        insert into outbox (id, topic, type, data, txid, created_at)
+        select n, 'test:' || n % 400, 'test:event', '{}', pg_current_xact_id(), now() from generate_series(1, 20000) n`);
+      const reads = async (count: number): Promise<number> => {
+        const topics = Array.from({ length: count }, (_, n) => `test:${n}`);
+        const rows = () =>
+          scalar<number>(
+            session,
+            `select pg_stat_get_xact_tuples_returned(c.oid) from pg_class c where c.relname = 'outbox_p0_topic_id_idx'`,
+          );
+        await session.query('begin');
+        const before = await rows();
+        await session.query('select outbox_replay($1, 0, 20000, 100, 1000000)', [topics]);
+        const read = (await rows()) - before;
+        await session.query('rollback');
+        return read;
+      };
+      expect(await reads(100), 'by topic: each topic’s').to.be.at.least(100 * 50);
+      expect(await reads(400), 'by id: enough to know that there are many').to.be.at.most(2 * 100 + 50);
+    } finally {
+      session.end();
       await own.drop();
     }
   });
