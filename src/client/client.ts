@@ -83,6 +83,7 @@ export function snapshotThenSubscribe<Custom = Record<never, never>>(
         receiver.emit('snapshot', snapshot);
         return receiver.goOn(snapshot.cursor);
       } catch (error) {
+        if (stopping.signal.aborted) return;
         const { final, reason, retryAfterMs } = error as Refusal;
         if (final) return receiver.close(reason);
         const pause = pauseMs(failures, FIRST_RETRY_MS / 4, retryAfterMs, (options.random ?? Math.random)());

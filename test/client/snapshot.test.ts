@@ -148,6 +148,19 @@ describe("the client's snapshot, then its events", () => {
     expect(client.statuses).to.deep.equal([{ state: 'closed', reason: 'closed' }]);
   });
 
+  it('says nothing more when it is closed while the state is on its way', async () => {
+    const server = await ScriptedServer.start([
+      { headers: { 'Content-Type': 'application/json' }, body: '{', ending: 'stay' },
+    ]);
+    const client = follow(server.origin);
+    await server.request(1);
+    client.close();
+    await waitFor(() => server.open === 0, { what: 'the request to be given up' });
+    await new Promise(setImmediate);
+    expect(client.statuses).to.deep.equal([{ state: 'closed', reason: 'closed' }]);
+    await server.stop();
+  });
+
   it('can be taken alone, and says why it cannot', async () => {
     const options = { url: stage.service.url, credentials: { bearer: () => payer.token } };
     const { topics } = await takeSnapshot(options);

@@ -99,6 +99,24 @@ describe('tabs that share a connection', () => {
     expect(late.connection.duplicates).to.equal(0);
   });
 
+  it('a tab that comes late while others write does not keep the leader busy with the past', async () => {
+    const start = stage.cursor;
+    const [first] = await openTabs(1);
+    await stage.publish(topic, 300);
+    await first?.has(stage.cursor);
+    let writing = true;
+    const written = (async () => {
+      while (writing) await stage.commit(topic, 5);
+    })();
+    const late = openTab({ cursor: start });
+    await waitFor(() => late.ids.length > 320, { what: 'the late tab to catch up', timeoutMs: 15_000 });
+    writing = false;
+    await written;
+    await stage.publish(topic);
+    await expectAll(tabs, start);
+    expect(first?.statuses.filter(({ state }) => state === 'connecting').length).to.equal(2);
+  });
+
   it('a tab without a cursor begins where the others are', async () => {
     const [first] = await openTabs(1);
     const head = await stage.publish(topic, 3);
