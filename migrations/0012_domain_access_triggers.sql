@@ -31,7 +31,7 @@
 -- Streams. Both grounds, payer and recipient, sit in the stream's own row. Whoever updates it has its lock, and OLD is the
 -- newest version of it (or the update fails with 40001): comparing OLD with NEW is exact without more.
 --
--- Access triggers sort before event triggers by name: who gains a topic by a change also gets the event of that change, who
+-- Access triggers sort before event triggers by name, and event_stream_updated tells of access first: who gains a topic by a change also gets the event of that change, who
 -- loses it does not.
 
 create table escrow_access (
@@ -128,35 +128,40 @@ comment on trigger access_party_updated on escrow_parties is 'access:granted or 
 comment on trigger access_party_deleted on escrow_parties is 'access:revoked when this was the person''s last ground.';
 
 -- Wallets are stored in their normal form, so they compare as they are. A wallet need not belong to a user.
-create function stream_access_changed() returns trigger
+create function stream_access_tell(old_stream uuid, old_wallets text[], new_stream uuid, new_wallets text[]) returns void
 language plpgsql volatile security definer set search_path from current as $$
 declare
   wallet text;
 begin
-  if tg_op <> 'INSERT' then
-    for wallet in select old.payer union select old.recipient except select new.payer except select new.recipient order by 1 loop
-      perform outbox_append('wallet:' || wallet, 'access:revoked', json_build_object('topic', 'stream:' || old.id));
-    end loop;
-  end if;
-  if tg_op <> 'DELETE' then
-    for wallet in select new.payer union select new.recipient except select old.payer except select old.recipient order by 1 loop
-      perform outbox_append('wallet:' || wallet, 'access:granted', json_build_object('topic', 'stream:' || new.id));
-    end loop;
+  for wallet in select unnest(old_wallets) except select unnest(new_wallets) order by 1 loop
+    perform outbox_append('wallet:' || wallet, 'access:revoked', json_build_object('topic', 'stream:' || old_stream));
+  end loop;
+  for wallet in select unnest(new_wallets) except select unnest(old_wallets) order by 1 loop
+    perform outbox_append('wallet:' || wallet, 'access:granted', json_build_object('topic', 'stream:' || new_stream));
+  end loop;
+end
+$$;
+comment on function stream_access_tell(uuid, text[], uuid, text[]) is
+  'Tells wallets that gained or lost a stream; one that is payer and recipient is told once. For updates, event_stream_updated calls it.';
+
+create function stream_access_changed() returns trigger
+language plpgsql volatile security definer set search_path from current as $$
+begin
+  if tg_op = 'DELETE' then
+    perform stream_access_tell(old.id, array[old.payer, old.recipient], null, '{}');
+  else
+    perform stream_access_tell(null, '{}', new.id, array[new.payer, new.recipient]);
   end if;
   return null;
 end
 $$;
-comment on function stream_access_changed() is 'Trigger: tells wallets that gained or lost a stream; one that is payer and recipient is told once.';
+comment on function stream_access_changed() is 'Trigger: a stream came or went.';
 
 create constraint trigger access_stream_inserted after insert on streams deferrable initially deferred
   for each row execute function stream_access_changed();
-create constraint trigger access_stream_updated after update on streams deferrable initially deferred
-  for each row when (new.payer is distinct from old.payer or new.recipient is distinct from old.recipient)
-  execute function stream_access_changed();
 create constraint trigger access_stream_deleted after delete on streams deferrable initially deferred
   for each row execute function stream_access_changed();
 comment on trigger access_stream_inserted on streams is 'access:granted for payer and recipient.';
-comment on trigger access_stream_updated on streams is 'access:granted and access:revoked when payer or recipient changed.';
 comment on trigger access_stream_deleted on streams is 'access:revoked for payer and recipient.';
 
 -- What somebody may see follows from their role and wallet, so when those change, when the account is closed, or when they
@@ -251,6 +256,7 @@ comment on trigger access_truncated on escrow_parties is 'Ends every session.';
 
 revoke all on escrow_access from public;
 revoke all on function
-  escrow_access_settle(uuid, uuid, boolean), escrow_access_changed(), party_access_changed(), stream_access_changed(),
+  escrow_access_settle(uuid, uuid, boolean), escrow_access_changed(), party_access_changed(), stream_access_tell(uuid, text[], uuid, text[]),
+  stream_access_changed(),
   user_access_changed(), access_truncated()
 from public;

@@ -33,6 +33,12 @@ const SECTIONS: Readonly<Record<string, string>> = {
      where c.relkind in ('r', 'p', 'v') and a.attnum > 0 and not a.attisdropped
      order by c.relname, a.attnum`,
 
+  domains: `
+    select concat_ws(' ', t.typname, 'as', format_type(t.typbasetype, t.typtypmod), k.conname, pg_get_constraintdef(k.oid)) as line
+      from pg_type t left join pg_constraint k on k.contypid = t.oid
+     where t.typnamespace = current_schema()::regnamespace and t.typtype = 'd'
+     order by t.typname, k.conname`,
+
   // Since 18 every NOT NULL is a constraint in the catalog, too; here it is said with the column.
   constraints: `
     select concat_ws(' ', c.relname, k.conname, pg_get_constraintdef(k.oid)) as line
@@ -86,6 +92,9 @@ const SECTIONS: Readonly<Record<string, string>> = {
             union all
             select p.oid::regprocedure::text, obj_description(p.oid, 'pg_proc')
               from pg_proc p where p.pronamespace = current_schema()::regnamespace
+            union all
+            select t.typname || '', obj_description(t.oid, 'pg_type')
+              from pg_type t where t.typnamespace = current_schema()::regnamespace and t.typtype = 'd'
             union all
             select t.tgname || ' on ' || c.relname, obj_description(t.oid, 'pg_trigger')
               from ours c join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal

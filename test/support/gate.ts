@@ -40,6 +40,17 @@ export async function gateFunction(pool: Pool, name: string, before: RegExp, gat
   );
 }
 
+/** Puts a gate into `outbox_next_id`, an expression: before the value that matches is worked out. See {@link gateFunction}. */
+export async function gateNextId(pool: Pool, value: RegExp, gate: Gate): Promise<void> {
+  const shut = `case when current_setting('test.gate', true) = 'on' then ${gate.wait} is null else false end`;
+  await editFunction(
+    pool,
+    'outbox_next_id',
+    value,
+    (place) => `case when ${shut} then null else ${place} end`,
+  );
+}
+
 /** Replaces what matches in the source of a function of the database. */
 export async function editFunction(
   pool: Pool,
