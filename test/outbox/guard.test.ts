@@ -177,6 +177,19 @@ describe('the mark of a writer in flight', () => {
     await writer.query('rollback');
   });
 
+  it('forged too high for the session, is one lock for 3,000 events all the same, and not one for each', async () => {
+    await pool.query(`insert into streams (payer, recipient, rate_per_second, total_amount)
+                      select 'q' || n, 'r' || n, 1, 1 from generate_series(1, 3000) n`);
+    await writer.query(`set ${MARK} = '999999999999999'`);
+    await writer.query('begin');
+    await writer.query('update streams set rate_per_second = rate_per_second + 1');
+    await writer.query('set constraints all immediate');
+    expect(await column(pool, 'select 1 from outbox_inflight where pid = $1', [writer.pid])).to.have.length(
+      1,
+    );
+    await writer.query('rollback');
+  });
+
   it('meets no advisory lock of an application, in either form', async () => {
     const application = await openSession(pool);
     sessions.push(application);
