@@ -70,7 +70,7 @@ export async function checkTriggers(client: Client): Promise<Finding[]> {
     `select exists (select from outbox_migration where name like '%\\_domain\\_%') as domain,
             array(select distinct t.tgrelid::regclass::text
                     from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-                   where p.prosrc ~ 'outbox_(append|publish)\\M'
+                   where p.prosrc ~ 'outbox_(append|appending|publish)\\M'
                      and t.tgrelid not in ('outbox_publishing'::regclass, 'outbox_revocations'::regclass)) as writers`,
   );
   const { domain = false, writers = [] } = rows[0] ?? {};
