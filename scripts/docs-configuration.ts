@@ -44,7 +44,7 @@ const SECTIONS = {
     signingSecretAccepted: 'what they may be signed with as well, during a change',
     cookieSameSite: '`SameSite` of the session cookie',
     ticketSeconds: 'how long a ticket opens streams',
-    resumeSeconds: 'how long a resume token is good',
+    resumeSeconds: 'how long a resume token is good; at least three `HEARTBEAT_SECONDS`',
     authorizeFunction:
       'your SQL function `schema.function` that says who may see what, see [adopting.md](adopting.md)',
     authFailuresPerMinute: 'refused credentials per address before 429',

@@ -173,6 +173,11 @@ describe('configuration', () => {
       { COOKIE_SAME_SITE: 'Lax' },
       /^COOKIE_SAME_SITE: "Lax" is not one of strict/,
     ],
+    [
+      'resume tokens that end before they are renewed',
+      { HEARTBEAT_SECONDS: '10', RESUME_SECONDS: '29' },
+      /^RESUME_SECONDS: 29 is less than three times HEARTBEAT_SECONDS \(10\)/,
+    ],
     ['a short signing secret', { SIGNING_SECRET: 'hunter2' }, /^SIGNING_SECRET: the secret has 7 bytes/],
     [
       'a replica without a primary',

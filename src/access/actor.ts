@@ -125,8 +125,11 @@ export const lookUpMembership: LookUpMembership = async (db, claims, after) => {
       role: row.role,
       isActive: row.is_active !== false,
     },
-    seesAll: seesAll({ role: row.role }),
-    own: ownTopics({ userId: row.user_id, walletAddress: row.wallet }),
+    seesAll: row.role === 'ADMIN' || row.role === 'SUPER_ADMIN',
+    own: [
+      ...(row.user_id === null ? [] : [`user:${row.user_id}`]),
+      ...(row.wallet === null ? [] : [`wallet:${row.wallet}`]),
+    ],
     topics: new Set(row.topics),
     changes: changesOf(row.changes),
     credential: { topics: row.credential, issuedAt: claims.issuedAt },
@@ -142,18 +145,6 @@ export function changesOf(
     const change = accessChange(event);
     return change === undefined ? [] : [{ id, ...change }];
   });
-}
-
-export function seesAll({ role }: Pick<Actor, 'role'>): boolean {
-  return role === 'ADMIN' || role === 'SUPER_ADMIN';
-}
-
-/** The topics that are the actor themselves. */
-export function ownTopics({ userId, walletAddress }: Pick<Actor, 'userId' | 'walletAddress'>): string[] {
-  return [
-    ...(userId === null ? [] : [`user:${userId}`]),
-    ...(walletAddress === null ? [] : [`wallet:${walletAddress}`]),
-  ];
 }
 
 /** Whether the actor may see all of these topics now. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Actor } from './actor.ts';
+import type { Actor, Membership } from './actor.ts';
 import { OwnTokens } from './own-token.ts';
 import { type Claims, CredentialError } from './token.ts';
 
@@ -8,6 +8,8 @@ export interface Resume {
   readonly claims: Claims;
   /** Who that was, as the database knew them. */
   readonly actor: Pick<Actor, 'userId' | 'walletAddress' | 'role'>;
+  readonly seesAll: Membership['seesAll'];
+  readonly own: Membership['own'];
   /** Where that credential's revocation would be announced. */
   readonly credentialTopics: readonly string[];
   /** The history that `asOf` belongs to. */
@@ -38,16 +40,19 @@ export class ResumeTokens {
   read(token: string): Resume {
     const { claims, content } = this.#tokens.read(token);
     // Only we can have signed it, but perhaps a version of us that said it otherwise.
-    const { actor, credentialTopics, epoch, topics, asOf }: Partial<Resume> = content['resume'] ?? {};
+    const { actor, seesAll, own, credentialTopics, epoch, topics, asOf }: Partial<Resume> =
+      content['resume'] ?? {};
     if (
       typeof actor !== 'object' ||
+      typeof seesAll !== 'boolean' ||
+      !Array.isArray(own) ||
       !Array.isArray(credentialTopics) ||
       typeof epoch !== 'string' ||
       typeof topics !== 'string' ||
       !isId(asOf)
     )
       throw new CredentialError('unauthenticated', 'the resume token does not say what it is for');
-    return { claims, actor, credentialTopics, epoch, topics, asOf };
+    return { claims, actor, seesAll, own, credentialTopics, epoch, topics, asOf };
   }
 }
 

@@ -1,5 +1,5 @@
 import type { AccessChange } from '../outbox/access-change.ts';
-import { type Membership, ownTopics, seesAll } from './actor.ts';
+import type { Membership } from './actor.ts';
 import type { Resume } from './resume-token.ts';
 
 /*
@@ -29,12 +29,11 @@ interface AccessFrame {
  * @returns the membership as of now with the changes after `after`; undefined if only the database can tell
  */
 export function resumedMembership(
-  { claims, actor, credentialTopics, asOf }: Resume,
+  { claims, actor, seesAll, own, credentialTopics, asOf }: Resume,
   named: readonly string[],
   after: number,
   frames: readonly AccessFrame[],
 ): Membership | undefined {
-  const own = ownTopics(actor);
   const topics = new Set(named);
   const changes: Membership['changes'][number][] = [];
   for (const { id, topic, access } of frames) {
@@ -46,7 +45,7 @@ export function resumedMembership(
   }
   return {
     actor: { ...actor, isActive: true },
-    seesAll: seesAll(actor),
+    seesAll,
     own,
     topics,
     changes,

@@ -91,15 +91,17 @@ function isFor({ topics, resume }: StreamCredential, named: readonly string[] | 
  * @returns undefined if only the database can tell
  */
 function resumed(
-  { hub, metrics }: Context,
+  { config, hub, metrics }: Context,
   { resume }: StreamCredential,
   named: readonly string[] | undefined,
   from: number,
 ): Membership | undefined {
   if (resume === undefined) return undefined;
   const { epoch, asOf } = resume;
+  // What a function of the adopter's says may change without an access event, so it is asked each time.
+  const isFollowed = config.authorizeFunction === null;
   const frames =
-    named === undefined || epoch !== hub.history.epoch || asOf > hub.cursor
+    !isFollowed || named === undefined || epoch !== hub.history.epoch || asOf > hub.cursor
       ? undefined
       : hub.window.accessAfter(Math.min(from, asOf));
   const membership = frames && resumedMembership(resume, named ?? [], from, frames);

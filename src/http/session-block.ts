@@ -45,12 +45,15 @@ export class SessionBlock {
   encode(cursor: number, asOf: number): Chunk {
     const { config, hub, resumeTokens, now } = this.#context;
     const { claims, membership, named, subscription } = this.#options;
-    const { userId, walletAddress, role } = membership.actor;
+    const { actor, seesAll, own, credential } = membership;
+    const { userId, walletAddress, role } = actor;
     const { epoch } = hub.history;
     const resume = resumeTokens.issue({
       claims,
       actor: { userId, walletAddress, role },
-      credentialTopics: membership.credential.topics,
+      seesAll,
+      own,
+      credentialTopics: credential.topics,
       epoch,
       topics: this.#digest,
       asOf,

@@ -26,6 +26,8 @@ const claims: Claims = {
 const resume = {
   claims,
   actor: { userId: claims.subject, walletAddress: '0xabc', role: 'USER' },
+  seesAll: false,
+  own: ['wallet:0xabc'],
   credentialTopics: ['access:everybody'],
   epoch: 'e',
   topics: 'feed',
@@ -233,6 +235,8 @@ describe('tokens of our own', () => {
       );
     for (const [key, value] of Object.entries({
       actor: 'me',
+      seesAll: 1,
+      own: 'wallet:0xabc',
       credentialTopics: 'access:everybody',
       epoch: null,
       topics: [],

@@ -227,6 +227,23 @@ describe('a resume token', () => {
     }
   });
 
+  it('is no shortcut past a function of the adopter’s, which may change its mind without an event', async () => {
+    await stage.pool.query(`
+      create function who_may_see(subject text, wallet text, role text) returns setof text language sql stable as
+        $$ select 'user:' || subject union all select 'escrow:${escrow}' $$`);
+    const adopted = await stage.addService({ AUTHORIZE_FUNCTION: 'public.who_may_see' });
+    // A role in the token is for the function to judge.
+    const token = mintToken({ sub: me.id, role: 'ADMIN' });
+    const where = `/v1/events?topic=escrow:${escrow}`;
+    const client = await (await stage.connect(where, token, {}, adopted)).caughtUp();
+    const left = { token: await tokenOf(client), cursor: Number(client.lastEventId) };
+    expect(await queries.during(async () => (await comeBack(left, where, adopted)).caughtUp())).to.equal(1);
+    await stage.pool.query(`
+      create or replace function who_may_see(subject text, wallet text, role text) returns setof text language sql stable as
+        $$ select 'user:' || subject $$`);
+    expect(await outcome(await comeBack(left, where, adopted))).to.equal('403 forbidden');
+  });
+
   it('is worth nothing to somebody who has been closed, or is somebody else now', async () => {
     const left = await leave();
     await stage.pool.query('update users set is_active = false where id = $1', [me.id]);
