@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { bundleClient } from '../../scripts/client-bundle.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { ScriptedServer } from '../support/scripted-server.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, makeStream, outboxIds, type Person } from '../support/world.ts';
@@ -135,5 +137,50 @@ describe('the client in tabs of a browser', function () {
     await commit(2);
     await expectExact([first, late], start);
     expect(await streams()).to.equal(1);
+  });
+
+  describe('on a page of another origin', () => {
+    let elsewhere: ScriptedServer;
+    let strict: ServiceProcess;
+
+    before(async () => {
+      elsewhere = await ScriptedServer.start([]);
+      strict = await ServiceProcess.start(database.url, { CORS_ORIGINS: elsewhere.origin });
+    });
+    after(async () => {
+      await strict?.kill();
+      await elsewhere?.stop();
+    });
+
+    for (const how of ['bearer', 'ticket']) {
+      it(`with a ${how}: killed and started again, nothing is lost or repeated`, async () => {
+        const start = await head();
+        const page = await context.newPage();
+        await page.goto(elsewhere.origin);
+        await page.evaluate(
+          `(async ([code, url, token, topic, how]) => {
+            const { connect, takeSnapshot } = await import('data:text/javascript,' + encodeURIComponent(code));
+            const ticket = async () => (await (await fetch(url + '/v1/tickets', {
+              method: 'POST', headers: { Authorization: 'Bearer ' + token },
+            })).json()).ticket;
+            const credentials = how === 'bearer' ? { bearer: () => token } : { ticket };
+            const { cursor } = await takeSnapshot({ url, credentials: { bearer: () => token } });
+            const kept = { ids: [] };
+            const connection = connect({ url, credentials, topics: [topic], cursor, longestPauseMs: 300 });
+            connection.on('event', ({ id }) => kept.ids.push(id));
+            Object.assign(window, { kept, connection });
+          })(${JSON.stringify([await bundleClient(), strict.url, payer.token, topic, how])})`,
+        );
+        await waitFor(async () => (await page.evaluate('connection.status.state')) === 'live', {
+          what: 'live',
+        });
+        await commit(5);
+        await strict.kill();
+        await commit(5);
+        await strict.start();
+        await commit(5);
+        await expectExact([page], start);
+      });
+    }
   });
 });
