@@ -11,6 +11,7 @@ import { eventsRoute, topicEventsRoute } from './events.ts';
 import { spelling } from './parameters.ts';
 import { refusalHandler } from './refusal.ts';
 import { requestBodies, stalledAnswers } from './request-body.ts';
+import { requestLog } from './request-log.ts';
 import { closeSessionRoute, openSessionRoute } from './session.ts';
 import { snapshotRoute } from './snapshot.ts';
 import { ticketsRoute } from './tickets.ts';
@@ -23,6 +24,7 @@ export function createApp(context: Context): Express {
   // Unlike Express's own, without a bound on parameters: those beyond it were dropped. The request line has a bound.
   app.set('query parser', (text: string) => parseQuery(text, '&', '=', { maxKeys: 0 }));
   app.set('trust proxy', config.trustProxy);
+  app.use(requestLog(log));
   // The page is served over plain http on loopback, where upgrading its requests would break it.
   app.use(
     helmet({

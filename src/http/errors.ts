@@ -2,6 +2,7 @@ import type { ErrorRequestHandler, RequestHandler, Response } from 'express';
 import { CredentialError } from '../access/token.ts';
 import { TopicError } from '../access/topics.ts';
 import { PROBLEMS, type ProblemCode } from './problems.ts';
+import { requestIdOf } from './request-log.ts';
 
 /** An answer of `application/problem+json` (RFC 9457). */
 export class Problem extends Error {
@@ -59,7 +60,8 @@ export function errorHandler(
 ): ErrorRequestHandler {
   return (error, request, response, next) => {
     const known = toProblem(error);
-    if (known === undefined) log.error({ err: error, path: request.path }, 'request failed');
+    if (known === undefined)
+      log.error({ err: error, path: request.path, requestId: requestIdOf(response) }, 'request failed');
     if (response.headersSent) return next(error);
     const problem = known ?? new Problem('unavailable');
     onProblem(problem.code);

@@ -11,6 +11,7 @@ import type { Context } from './context.ts';
 import { type Beginning, pastIdentityChange, requestedCursor, startCursor } from './cursor.ts';
 import { Problem } from './errors.ts';
 import { Refusal } from './refusal.ts';
+import { requestIdOf } from './request-log.ts';
 import { openStream } from './stream.ts';
 import { namedTopics } from './topics.ts';
 
@@ -58,7 +59,8 @@ async function open(
     );
   } catch (error) {
     if (error instanceof CredentialError) throw error;
-    context.log.warn({ err: error }, 'subscribe: the database did not answer');
+    const requestId = requestIdOf(response);
+    context.log.warn({ err: error, requestId }, 'subscribe: the database did not answer');
     throw new Refusal('unavailable');
   }
   const { start, from, membership } = beginning;

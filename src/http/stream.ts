@@ -8,6 +8,7 @@ import { Connection } from '../sse/connection.ts';
 import { resetFrame } from '../sse/frame.ts';
 import { type Context, jitteredRetryMs } from './context.ts';
 import type { Beginning } from './cursor.ts';
+import { requestIdOf } from './request-log.ts';
 import { SessionBlock } from './session-block.ts';
 
 /** Who has been let in, to what, from where. */
@@ -21,10 +22,12 @@ export interface Admission extends Beginning {
 
 /** Makes a subscriber of a response whose head has been written. */
 export function openStream(context: Context, response: Response, admission: Admission): void {
-  const { config, hub, metrics } = context;
+  const { config, hub, log, metrics } = context;
   const { claims, start, from, asOf, membership, named, release } = admission;
   const subscription = subscriptionOf(membership, named);
   const timers: NodeJS.Timeout[] = [];
+  const requestId = requestIdOf(response);
+  let ended: DisconnectReason | undefined;
   const connection = new Connection(response, {
     stallMs: config.stallSeconds * 1000,
     onClose: (stalled) => {
@@ -32,6 +35,8 @@ export function openStream(context: Context, response: Response, admission: Admi
       unlist();
       for (const timer of timers) clearTimeout(timer);
       if (stalled) metrics.disconnected('slow_consumer');
+      const reason = stalled ? 'slow_consumer' : (ended ?? 'client');
+      log.info({ requestId, reason, cursor: subscriber.cursor }, 'stream closed');
       subscriber.closed();
     },
   });
@@ -44,8 +49,11 @@ export function openStream(context: Context, response: Response, admission: Admi
     replay: context.replay,
     bufferBytes: config.subscriberBufferBytes,
     retryMs: () => jitteredRetryMs(context),
-    onEnd: (reason) => metrics.disconnected(reason),
-    onReplayError: (error) => context.log.warn({ err: error }, 'replay failed'),
+    onEnd: (reason) => {
+      ended = reason;
+      metrics.disconnected(reason);
+    },
+    onReplayError: (error) => log.warn({ err: error, requestId }, 'replay failed'),
   });
   const unlist = context.openStreams.add({
     subscriber,
@@ -69,6 +77,7 @@ export function openStream(context: Context, response: Response, admission: Admi
     deadline(context, claims, subscriber),
   );
   metrics.connected();
+  log.info({ requestId, cursor: start.cursor, topics: named?.length ?? 'feed' }, 'stream opened');
   subscriber.start();
 }
 

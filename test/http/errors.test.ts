@@ -57,7 +57,7 @@ describe('the answer to what a route throws', () => {
       expect([status, body.code]).to.deep.equal([503, 'unavailable']);
       expect(headers['retry-after']).to.equal('1');
       expect(text).not.to.contain('hunter2');
-      expect(logged).to.deep.equal([{ err: error, path: '/some/path' }]);
+      expect(logged).to.deep.equal([{ err: error, path: '/some/path', requestId: '' }]);
     }
   });
 
