@@ -19,7 +19,10 @@ create function stream_updated_event() returns trigger
 language plpgsql volatile security definer set search_path from current as $$
 begin
   if tg_op = 'UPDATE' then
-    if new.payer is distinct from old.payer or new.recipient is distinct from old.recipient then
+    if new.id <> old.id then
+      perform stream_access_tell(old.id, array[old.payer, old.recipient], null, '{}');
+      perform stream_access_tell(null, '{}', new.id, array[new.payer, new.recipient]);
+    elsif new.payer is distinct from old.payer or new.recipient is distinct from old.recipient then
       perform stream_access_tell(old.id, array[old.payer, old.recipient], new.id, array[new.payer, new.recipient]);
     end if;
     if new.status is not distinct from old.status
@@ -52,7 +55,7 @@ create constraint trigger event_stream_updated after update on streams deferrabl
   for each row execute function stream_updated_event();
 comment on trigger event_stream_inserted on streams is 'stream:updated for a new stream.';
 comment on trigger event_stream_updated on streams is
-  'stream:updated when status, rate, total, end or settled time changed; before it access:granted and access:revoked when payer or recipient did.';
+  'stream:updated when status, rate, total, end or settled time changed; before it access:granted and access:revoked when payer, recipient or id did.';
 
 create function settle_finished_event() returns trigger
 language plpgsql volatile security definer set search_path from current as $$

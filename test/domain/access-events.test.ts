@@ -193,6 +193,17 @@ describe('access events', () => {
       expect(await access(() => update(pool, 'streams', id, { status: 'paused' }))).to.deep.equal([]);
     });
 
+    it('a stream of another id is another stream', async () => {
+      const id = await newStream(pool, { payer: 'ann', recipient: 'bob' });
+      const moved = '00000000-0000-4000-8000-00000000000f';
+      expect(await access(() => update(pool, 'streams', id, { id: moved }))).to.deep.equal([
+        `revoked stream:${id} on wallet:ann`,
+        `revoked stream:${id} on wallet:bob`,
+        `granted stream:${moved} on wallet:ann`,
+        `granted stream:${moved} on wallet:bob`,
+      ]);
+    });
+
     it('one wallet on both ends is told once, and loses it with the last end', async () => {
       let id = '';
       const gained = await access(async () => {
@@ -212,6 +223,56 @@ describe('access events', () => {
       expect(await access(() => update(pool, 'streams', id, { payer: `0x${'D'.repeat(40)}` }))).to.deep.equal(
         [],
       );
+    });
+  });
+
+  describe('whatever statement makes the change', () => {
+    it('ON CONFLICT DO UPDATE', async () => {
+      const id = await newEscrow(pool);
+      const upsert = (status: string) =>
+        pool.query(
+          `insert into escrow_parties (escrow_id, user_id, role, status) values ($1, $2, 'buyer', $3)
+           on conflict (escrow_id, user_id, role) do update set status = excluded.status`,
+          [id, jane, status],
+        );
+      expect(await access(() => upsert('pending'))).to.deep.equal([`granted escrow:${id} on user:${jane}`]);
+      expect(await access(() => upsert('accepted'))).to.deep.equal([]);
+      expect(await access(() => upsert('rejected'))).to.deep.equal([`revoked escrow:${id} on user:${jane}`]);
+    });
+
+    it('MERGE, with all that it can do in one', async () => {
+      const id = await newEscrow(pool);
+      await newParty(pool, id, jane, { role: 'buyer' });
+      const mary = await newUser(pool);
+      await newParty(pool, id, mary, { role: 'seller' });
+      const merge = () =>
+        pool.query(
+          `merge into escrow_parties p
+           using (values ($1::uuid, $2::uuid, 'buyer', 'gone'), ($1, $3, 'seller', 'rejected'), ($1, $4, 'arbitrator', 'pending')) s(escrow, person, role, status)
+              on p.escrow_id = s.escrow and p.user_id = s.person and p.role = s.role
+            when matched and s.status = 'gone' then delete
+            when matched then update set status = s.status
+            when not matched then insert (escrow_id, user_id, role) values (s.escrow, s.person, s.role)`,
+          [id, jane, mary, otto],
+        );
+      expect((await access(merge)).toSorted()).to.deep.equal(
+        [
+          `granted escrow:${id} on user:${otto}`,
+          `revoked escrow:${id} on user:${jane}`,
+          `revoked escrow:${id} on user:${mary}`,
+        ].toSorted(),
+      );
+    });
+
+    it('a cascade, and an update by way of a view', async () => {
+      const id = await newEscrow(pool, { creator_id: otto });
+      await newParty(pool, id, jane);
+      await pool.query(`create view my_parties as select * from escrow_parties where status <> 'rejected'`);
+      const reject = () => pool.query(`update my_parties set status = 'rejected' where escrow_id = $1`, [id]);
+      expect(await access(reject)).to.deep.equal([`revoked escrow:${id} on user:${jane}`]);
+      expect(await access(() => remove(pool, 'escrows', id))).to.deep.equal([
+        `revoked escrow:${id} on user:${otto}`,
+      ]);
     });
   });
 
