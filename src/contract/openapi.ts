@@ -156,6 +156,26 @@ const PATHS: Readonly<Record<string, Schema>> = {
   '/asyncapi.json': { get: document('asyncapi', 'What is in the streams') },
 };
 
+/** Every request may bring an id, and every answer has one. */
+function traced(methods: Schema): Schema {
+  const REQUEST_ID = { 'X-Request-Id': { $ref: '#/components/headers/RequestId' } };
+  const answered = Object.entries(methods as Record<string, Record<string, Record<string, Schema>>>).map(
+    ([method, { responses = {}, ...operation }]) => [
+      method,
+      {
+        ...operation,
+        responses: Object.fromEntries(
+          Object.entries(responses).map(([status, { headers, ...answer }]) => [
+            status,
+            { ...answer, headers: { ...(headers as Schema), ...REQUEST_ID } },
+          ]),
+        ),
+      },
+    ],
+  );
+  return { parameters: [{ $ref: '#/components/parameters/RequestId' }], ...Object.fromEntries(answered) };
+}
+
 /** The HTTP side of the contract, as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1). */
 export function openApi(version: string): Schema {
   return {
@@ -169,7 +189,7 @@ export function openApi(version: string): Schema {
     },
     servers: [{ url: '/' }],
     security: [{ bearer: [] }, { cookie: [] }, { loopbackCookie: [] }],
-    paths: PATHS,
+    paths: Object.fromEntries(Object.entries(PATHS).map(([path, methods]) => [path, traced(methods)])),
     components: {
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
@@ -188,7 +208,18 @@ export function openApi(version: string): Schema {
           description: '`resumeToken` of `session`, to come back to the same topics.',
         },
       },
-      headers: { RetryAfter: { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } } },
+      headers: {
+        RetryAfter: { description: 'Seconds.', schema: { type: 'integer', minimum: 1 } },
+        RequestId: text('As in the logs: the one that you sent, or a new one.'),
+      },
+      parameters: {
+        RequestId: {
+          name: 'X-Request-Id',
+          in: 'header',
+          description: 'Is logged and sent back, if it looks like an id.',
+          schema: { type: 'string' },
+        },
+      },
       responses: {
         NotFound: anywhere('not_found'),
         MethodNotAllowed: anywhere('method_not_allowed', { headers: { Allow: text('What it knows.') } }),
