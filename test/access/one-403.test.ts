@@ -7,7 +7,6 @@ import { makeEscrow, makePerson, makeStream, type Person } from '../support/worl
 /** How a request says who is asking. */
 interface Credential {
   readonly headers: Record<string, string>;
-  readonly query?: string;
 }
 
 const MISSING = '0b8f2f5e-6f0a-4c3e-9d3b-1f2a3b4c5d6e';
@@ -86,6 +85,25 @@ describe('one 403', () => {
     return String(headers['set-cookie']).split(';')[0] ?? '';
   }
 
+  function askTicket(topics?: readonly string[]): Promise<Response> {
+    return fetch(`${stage.service.url}/v1/tickets`, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${me.token}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify(topics === undefined ? {} : { topics }),
+    });
+  }
+
+  async function ticket(): Promise<string> {
+    return ((await (await askTicket()).json()) as { ticket: string }).ticket;
+  }
+
+  async function resumeToken(path: string): Promise<string> {
+    const client = await stage.connect(path, me.token);
+    const { data } = await client.message('session');
+    client.close();
+    return String(data['resumeToken']);
+  }
+
   /** Every way to name a topic in a request. */
   function pathsTo(kind: string, id: string): string[] {
     return [
@@ -128,6 +146,50 @@ describe('one 403', () => {
       });
     }
   }
+
+  for (const kind of ['ticket', 'resume'] as const)
+    it(`with a ${kind}: the same answer for every id that is not yours`, async () => {
+      const token = kind === 'ticket' ? await ticket() : await resumeToken('/v1/events');
+      const seen = new Map<string, string>();
+      for (const [topicKind, named] of Object.entries(ids))
+        for (const [what, id] of Object.entries(named))
+          for (const path of pathsTo(topicKind, id).filter((path) => !path.startsWith('/v1/snapshot'))) {
+            const withToken = `${path}${path.includes('?') ? '&' : '?'}${kind}=${token}`;
+            seen.set(bytes(await stage.send('GET', withToken)), `${topicKind} ${what}: ${path}`);
+          }
+      expect([...seen.keys()], [...seen.values()].join('\n')).to.have.length(1);
+      expect([...seen.keys()][0]).to.match(/^\[403,/);
+    });
+
+  it('with a resume token of what was yours and is not any more: the same 403 as with a bearer token for what never was', async () => {
+    const id = await makeEscrow(stage.pool, other);
+    await stage.pool.query(
+      "insert into escrow_parties (escrow_id, user_id, role, status) values ($1, $2, 'buyer', 'accepted')",
+      [id, me.id],
+    );
+    await stage.settled();
+    const token = await resumeToken(`/v1/events?topic=escrow:${id}`);
+    await stage.pool.query('delete from escrow_parties where escrow_id = $1', [id]);
+    await stage.settled();
+    const lost = await stage.send('GET', `/v1/events?topic=escrow:${id}&resume=${token}`);
+    const never = await stage.send('GET', `/v1/events?topic=escrow:${MISSING}`, {
+      authorization: `Bearer ${me.token}`,
+    });
+    expect(bytes(lost)).to.equal(bytes(never));
+    expect(lost.status).to.equal(403);
+  });
+
+  it('a ticket for what is not yours is refused with the same bytes as well', async () => {
+    const seen = new Set<string>();
+    for (const [kind, named] of Object.entries(ids))
+      for (const id of Object.values(named)) {
+        const answer = await askTicket([`user:${me.id}`, `${kind}:${id}`]);
+        const headers = [...answer.headers].filter(([name]) => name !== 'date');
+        seen.add(JSON.stringify([answer.status, headers, await answer.text()]));
+      }
+    expect([...seen]).to.have.length(1);
+    expect([...seen][0]).to.match(/^\[403,/);
+  });
 
   it('a HEAD differs from one to the other no more', async () => {
     const seen = new Set<string>();
