@@ -36,6 +36,8 @@ export interface ServiceOptions {
   readonly clock?: () => number;
 }
 
+/** Connections that may wait to be accepted, as far as the kernel lets them (net.core.somaxconn): a herd comes back at once. */
+const BACKLOG = 8192;
 const RETENTION_INTERVAL_MS = 60_000;
 /** A database that says nothing for so long in the middle of a query has gone; whoever asked is told to come again. */
 const DATABASE_SILENCE_MS = 5000;
@@ -250,7 +252,7 @@ function urlOf(server: Server): string {
 function listen(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, host, () => {
+    server.listen({ port, host, backlog: BACKLOG }, () => {
       server.off('error', reject);
       resolve();
     });

@@ -97,11 +97,11 @@ static void take(struct connection *c, char *data, int length) {
     opened++;
     if (begun < connections) begin();
   }
+  /* A mark that was counted must not be counted again: it ends in what is new. */
   long found = 0;
-  for (char *at = from; (at = memmem(at, end - at, MARK, sizeof MARK - 1)); at += sizeof MARK - 1) found++;
+  int behind = c->tail_length < (int)sizeof MARK - 2 ? c->tail_length : (int)sizeof MARK - 2;
+  for (char *at = data - behind; (at = memmem(at, end - at, MARK, sizeof MARK - 1)); at += sizeof MARK - 1) found++;
   int keep = end - from < TAIL ? end - from : TAIL;
-  /* A mark that was counted must not be counted again: it ends before what is kept, or the kept part begins after it. */
-  if (keep >= (int)sizeof MARK - 1 && c->open) keep = sizeof MARK - 2;
   memcpy(c->tail, end - keep, keep);
   c->tail_length = keep;
   c->events += found;
