@@ -16,6 +16,15 @@ begin
   perform from outbox_meta for update;
   -- A logical copy may have brought rows and epoch, and left the sequence behind.
   select greatest(coalesce(pg_sequence_last_value('outbox_id_seq'), 0), m.first_id, (select max(o.id) from outbox o)) into known_id from outbox_meta m;
+  -- Those who have an id already are waited for twice, here before the leap: that is never undone, so an attempt that they make
+  -- fail must not have leapt.
+  while exists (select from outbox_inflight i where i.horizon < known_id and i.pid is distinct from pg_backend_pid()) loop
+    if clock_timestamp() > patience then
+      raise exception 'a new epoch cannot begin: transactions with events are still in flight'
+        using errcode = 'object_in_use', hint = 'outbox_inflight shows them. End them, or try again later.';
+    end if;
+    perform pg_sleep(0.005);
+  end loop;
   -- Only a clock that has gone back is behind.
   if start_id <= known_id then
     start_id := known_id + 1000000000;

@@ -93,6 +93,27 @@ describe('epochs', () => {
     await writer.query('begin');
     const id = await append(writer);
     const opened = scalar(opener, 'select outbox_new_epoch()');
+    await waitFor(
+      () => scalar(pool, `select wait_event = 'PgSleep' from pg_stat_activity where pid = $1`, [opener.pid]),
+      { what: 'the opener to wait' },
+    );
+    expect(await append(pool), 'later writers are not held up').to.equal(id + 1);
+    expect(await epoch(), 'nobody hears of it yet').to.equal(before);
+    await writer.query('commit');
+    expect(await opened).to.equal(await epoch());
+    expect(await column(pool, 'select id from outbox where id = $1', [id])).to.deep.equal([id]);
+  });
+
+  it('wait as well for a writer that is in flight and takes its id about the time of the leap', async () => {
+    const [writer, opener] = [await openSession(pool), await openSession(pool)];
+    sessions.push(writer, opener);
+    const before = await epoch();
+    await append(pool);
+    await writer.query('begin');
+    await writer.query(
+      `select pg_advisory_xact_lock_shared((21335::bigint << 48) | last_value) from outbox_id_seq`,
+    );
+    const opened = scalar(opener, 'select outbox_new_epoch()');
     await waitFor(() => scalar(pool, 'select last_value > $1 from outbox_id_seq', [LEAP]), {
       what: 'the leap',
     });
@@ -100,7 +121,6 @@ describe('epochs', () => {
     expect(await epoch(), 'nobody hears of it yet').to.equal(before);
     await writer.query('commit');
     expect(await opened).to.equal(await epoch());
-    expect(await column(pool, 'select id from outbox where id = $1', [id])).to.deep.equal([id]);
   });
 
   it('are given up, not waited for without end, behind a forgotten transaction; its own events are no obstacle', async () => {
@@ -114,12 +134,15 @@ describe('epochs', () => {
     await writer.query('begin');
     await append(writer);
     await editFunction(pool, 'outbox_new_epoch', /5 seconds/, () => '50 milliseconds');
+    const lastId = () => scalar(pool, 'select last_value from outbox_id_seq');
+    const last = await lastId();
     const { code, message } = await failure(pool.query('select outbox_new_epoch()'));
     expect([code, message]).to.deep.equal([
       '55006',
       'a new epoch cannot begin: transactions with events are still in flight',
     ]);
     expect(await epoch()).to.equal(before);
+    expect(await lastId(), 'no ids are leapt over').to.equal(last);
   });
 
   it('find partitions for their ids', async () => {
