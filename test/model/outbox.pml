@@ -108,7 +108,7 @@ inline ringEverybody(r) {
   r = 0
 }
 
-/* ---- A writer: a transaction whose deferred trigger calls outbox_append(), once or several times ------------------------- */
+/* ---- A writer: a transaction whose deferred trigger inserts into outbox_appending, once or more ------------------------- */
 
 /* k := pg_sequence_last_value('outbox_id_seq') */
 inline readK() {
