@@ -46,6 +46,7 @@ export function takeSocket(response: ServerResponse): Socket | undefined {
   parser.unconsume();
   parser.remove();
   Object.assign(socket, { parser: null });
+  Object.assign(parser, { incoming: null, outgoing: null, onIncoming: null, socket: null });
   // It may be at work further down the stack.
   setImmediate(() => parser.close());
   for (const event of HTTP_EVENTS) socket.removeAllListeners(event);

@@ -54,6 +54,8 @@ describe('a stream on the wire', () => {
       'epoch',
       'topics',
       'heartbeatSeconds',
+      'resumeToken',
+      'resumeExpiresAt',
       'expiresAt',
     ]);
     const { rows } = await stage.pool.query('select epoch from outbox_meta');
