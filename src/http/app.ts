@@ -10,7 +10,7 @@ import { errorHandler, notFound, only } from './errors.ts';
 import { eventsRoute, topicEventsRoute } from './events.ts';
 import { spelling } from './parameters.ts';
 import { refusalHandler } from './refusal.ts';
-import { requestBodies, stalledAnswers } from './request-body.ts';
+import { requestBodies } from './request-body.ts';
 import { requestLog } from './request-log.ts';
 import { closeSessionRoute, openSessionRoute } from './session.ts';
 import { snapshotRoute } from './snapshot.ts';
@@ -52,7 +52,6 @@ export function createApp(context: Context): Express {
   app.route('/v1/events').get(eventsRoute(context)).all(only('GET', 'HEAD'));
   app.route('/v1/streams/:id/events').get(topicEventsRoute(context, 'stream')).all(only('GET', 'HEAD'));
   app.route('/v1/escrows/:id/events').get(topicEventsRoute(context, 'escrow')).all(only('GET', 'HEAD'));
-  app.use(stalledAnswers(config.stallSeconds * 1000));
   // What the state of other people's tables is they must say themselves.
   if (config.authorizeFunction === null)
     app.route('/v1/snapshot').get(snapshotRoute(context)).all(only('GET', 'HEAD'));

@@ -15,13 +15,3 @@ export function requestBodies(maxBytes: number): RequestHandler {
     next();
   };
 }
-
-/** Cuts off a client that takes nothing of an answer for so long; for what is not a stream, which sees to that by itself. */
-export function stalledAnswers(stallMs: number): RequestHandler {
-  return (_request, response, next) => {
-    response.setTimeout(stallMs, () => {
-      if (response.writableLength > 0) response.destroy();
-    });
-    next();
-  };
-}

@@ -1,4 +1,10 @@
-import { createServer, type RequestListener, type Server, STATUS_CODES } from 'node:http';
+import {
+  createServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import type { Socket } from 'node:net';
 import type { Metrics } from '../admin/metrics.ts';
 import type { Config } from '../config.ts';
@@ -18,6 +24,7 @@ type ServerSettings = Pick<
   | 'maxHeaderBytes'
   | 'maxRequestsPerConnection'
   | 'maxOtherConnections'
+  | 'stallSeconds'
   | 'deadPeerRetries'
   | 'heartbeatSeconds'
 >;
@@ -44,6 +51,7 @@ export function createPublicServer(
   server.maxRequestsPerSocket = settings.maxRequestsPerConnection;
   const sockets = new Sockets(server, { maxWithoutStream: settings.maxOtherConnections, streams });
   server.on('request', (request, response) => {
+    cutIfStalled(response, settings.stallSeconds * 1000);
     const target = originForm(request.url ?? '');
     if (target === undefined) {
       metrics.problem('bad_request');
@@ -68,6 +76,16 @@ export function createPublicServer(
   });
   watchSockets(server, sockets, settings, metrics);
   return server;
+}
+
+/**
+ * Cuts off a client that takes nothing of an answer for so long, whatever the answer: those to nobody in particular, asked for in
+ * a row and never read, would hold their connections for ever. A stream sees to it by itself once it has taken its socket.
+ */
+function cutIfStalled(response: ServerResponse, stallMs: number): void {
+  response.setTimeout(stallMs, () => {
+    if (response.writableLength > 0) response.destroy();
+  });
 }
 
 /** Counts the connections and, while the server listens, cuts off clients that have vanished. */
