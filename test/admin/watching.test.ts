@@ -18,6 +18,7 @@ describe('what is watched', () => {
     const service = await startService(database.url, {
       JWKS_URL: 'http://127.0.0.1:1/jwks',
       SIGNING_SECRET: 's'.repeat(32),
+      REPLAY_DATABASE_URL: database.url,
     });
     try {
       const text = await (await fetch(`${service.adminUrl}/metrics`)).text();
