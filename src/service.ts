@@ -1,5 +1,4 @@
 import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
@@ -15,6 +14,7 @@ import { createKysely, createPool } from './database.ts';
 import { createApp } from './http/app.ts';
 import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
+import { close, listen, urlOf } from './http/listening.ts';
 import { RateLimits } from './http/rate-limits.ts';
 import { createPublicServer } from './http/server.ts';
 import { Hub } from './hub/hub.ts';
@@ -36,8 +36,6 @@ export interface ServiceOptions {
   readonly clock?: () => number;
 }
 
-/** Connections that may wait to be accepted, as far as the kernel lets them (net.core.somaxconn): a herd comes back at once. */
-const BACKLOG = 8192;
 const RETENTION_INTERVAL_MS = 60_000;
 /** A database that says nothing for so long in the middle of a query has gone; whoever asked is told to come again. */
 const DATABASE_SILENCE_MS = 5000;
@@ -239,34 +237,5 @@ function createJwks(config: Config, log: Logger): Jwks | null {
     timeoutMs: config.jwksTimeoutSeconds * 1000,
     clock: () => performance.now(),
     onFailure: (error) => log.warn({ err: error }, 'no keys from JWKS_URL; the last good ones stay'),
-  });
-}
-
-function urlOf(server: Server): string {
-  const { address, family, port } = server.address() as AddressInfo;
-  const host =
-    address === '0.0.0.0' || address === '::' ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address;
-  return `http://${host}:${port}`;
-}
-
-function listen(server: Server, port: number, host: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ port, host, backlog: BACKLOG }, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-}
-
-/** Closes a server; connections that linger after a second are cut, and streams have seen to themselves by then. */
-function close(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    const cut = setTimeout(() => server.closeAllConnections(), 1000);
-    server.close(() => {
-      clearTimeout(cut);
-      resolve();
-    });
-    server.closeIdleConnections();
   });
 }
