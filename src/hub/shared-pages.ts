@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Page } from '../outbox/reader.ts';
 import { encodeEvent } from '../sse/frame.ts';
 import type { FramePage } from './past.ts';
@@ -45,7 +46,7 @@ export class SharedPages {
    * @throws what the read throws
    */
   page(topics: readonly string[] | 'all', after: number, through: number): Promise<FramePage> {
-    const key = `${after} ${topics === 'all' ? '*' : topics.toSorted().join(' ')}`;
+    const key = `${after} ${topics === 'all' ? '*' : digestOf(topics)}`;
     const kept = this.#kept.get(key);
     // A page that reaches further than this asker may go is of a history that has ended.
     if (kept !== undefined && kept.through <= through) {
@@ -99,4 +100,9 @@ export class SharedPages {
     this.#bytes -= this.#kept.get(key)?.bytes ?? 0;
     this.#kept.delete(key);
   }
+}
+
+/** The topics of a feed are not counted among a page's bytes, and may be many more than those: they are kept in few. */
+function digestOf(topics: readonly string[]): string {
+  return createHash('sha256').update(topics.toSorted().join(' ')).digest('base64');
 }

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { SharedPages } from '../../src/hub/shared-pages.ts';
 import type { OutboxEvent } from '../../src/outbox/event.ts';
@@ -93,5 +95,24 @@ describe('shared pages', () => {
     await page('all', 7, 7);
     expect(reads.asked).to.have.length(4);
     expect(pages.bytes).to.be.above(0);
+  });
+
+  it('of somebody with very many topics cost no more than what is in them, whatever cursors they ask with', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const topics = Array.from({ length: 2000 }, (_, index) => `stream:${String(index).padStart(36, '0')}`);
+    const roomy = new SharedPages(reads.read, { maxBytes: 1_000_000 });
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let after = 0; after < 300; after += 1) {
+      const asked = roomy.page(topics, after, 1000);
+      reads.asked.length = 0;
+      reads.answer();
+      await asked;
+    }
+    collect();
+    expect(roomy.bytes, 'all are kept').to.be.above(300 * 90);
+    // The names of the topics, 300 times, are 26 MB.
+    expect(process.memoryUsage().heapUsed - before).to.be.below(5_000_000);
   });
 });
