@@ -359,7 +359,7 @@ describe('a resume token', () => {
   describe('that is renewed', () => {
     let renewing: Service;
     before(async () => {
-      renewing = await stage.addService({ RESUME_SECONDS: '1', HEARTBEAT_SECONDS: '0.1' });
+      renewing = await stage.addService({ RESUME_SECONDS: '3', HEARTBEAT_SECONDS: '0.1' });
     });
 
     const sessions = (client: SseClient) => client.messages.filter(({ type }) => type === 'session');
