@@ -299,9 +299,17 @@ describe('a client that takes its time, or sends too much', () => {
     await blocker.query('begin; lock users in access exclusive mode');
     const { socket, got } = await dial(narrow);
     socket.write(`${stream}Accept: text/event-stream\r\n\r\n`);
-    await waitFor(async () => (await stage.pool.query(`select from pg_locks where not granted`)).rowCount, {
-      what: 'the look-up to wait',
-    });
+    await waitFor(
+      async () =>
+        (
+          await stage.pool.query(
+            `select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())`,
+          )
+        ).rowCount,
+      {
+        what: 'the look-up to wait',
+      },
+    );
     const late = await dial(narrow);
     await waitFor(() => late.socket.destroyed, { what: 'the new one to be cut' });
     expect(socket.destroyed).to.equal(false);

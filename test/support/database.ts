@@ -2,7 +2,7 @@ import pg from 'pg';
 import { createPool } from '../../src/database.ts';
 import { migrate } from '../../src/migrate.ts';
 import { type PostgresServer, startPostgresServer } from './postgres-server.ts';
-import { asService, grantService, SERVICE_ROLE } from './service-role.ts';
+import { asService, grantService, RUN } from './service-role.ts';
 
 export interface TestDatabase {
   readonly url: string;
@@ -14,23 +14,25 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-// The one server of a run, and the databases made on it: mocha gives a root hook and a test file nothing else to share.
+// The one server of a run is started by mocha's first process; those that run the files beside one another find it by its URL.
+// Each has a template and a service role of its own, named after the run, so that the first process can remove them all.
 const run: { server?: PostgresServer; template?: Promise<string>; databases: number } = { databases: 0 };
 
 /** Starts the server of this run; tests ask only for databases. */
 export async function startTestServer(): Promise<PostgresServer> {
-  run.server ??= await startPostgresServer(process.env);
+  const { SETTLEWIRE_TEST_SERVER: started } = process.env;
+  run.server ??=
+    started === undefined ? await startPostgresServer(process.env) : (JSON.parse(started) as PostgresServer);
   return run.server;
 }
 
 export async function stopTestServer(): Promise<void> {
-  const { server, template } = run;
+  const { server } = run;
   delete run.server;
   delete run.template;
   if (!server) return;
-  if (template) await dropDatabase(server, await template);
   // Somebody's server goes on without us.
-  if (server.source === 'url') await administer(server, `drop role if exists ${SERVICE_ROLE}`);
+  if (server.source === 'url') await removeTraces(server);
   await server.stop();
 }
 
@@ -46,8 +48,25 @@ export async function createEmptyDatabase(): Promise<TestDatabase> {
   return createDatabase(await startTestServer(), 'template0');
 }
 
+async function removeTraces(server: PostgresServer): Promise<void> {
+  const client = new pg.Client({ connectionString: server.url, application_name: 'test administration' });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ statement: string }>(
+      `select format('drop database if exists %I with (force)', datname) as statement from pg_database where datname like $1
+       union all
+       select format('drop role if exists %I', rolname) from pg_roles where rolname like $2
+       order by 1`,
+      [`settlewire\\_template\\_${RUN}\\_%`, `settlewire\\_service\\_${RUN}\\_%`],
+    );
+    for (const { statement } of rows) await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
 async function createTemplate(server: PostgresServer): Promise<string> {
-  const name = `settlewire_template_${process.pid}`;
+  const name = `settlewire_template_${RUN}_${process.pid}`;
   await administer(server, `create database ${name} template template0`);
   await migrate({ connectionString: urlOf(server, name), set: 'all' });
   await grantService(urlOf(server, name));

@@ -1,8 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 
+/** Names this run of mocha, in all of its processes. */
+export const RUN = process.env['SETTLEWIRE_TEST_RUN'] ?? String(process.pid);
+
 /** Every service under test connects as this role, which scripts/service-role.sql makes. One name per run: roles belong to the server. */
-export const SERVICE_ROLE = `settlewire_service_${process.pid}`;
+export const SERVICE_ROLE = `settlewire_service_${RUN}_${process.pid}`;
 const PASSWORD = 'the password of a test';
 
 const SCRIPT = new URL('../../scripts/service-role.sql', import.meta.url);
