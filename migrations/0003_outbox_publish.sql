@@ -5,8 +5,9 @@
 -- all others (base58 is case-sensitive) as they are.
 create function wallet_normal(address text) returns text language sql immutable parallel safe strict
 return case
-  when address ~* '^0x[0-9a-f]{40}$' then lower(address)
-  when address ~* '^G[A-Z2-7]{55}$' then upper(address)
+  -- By ASCII, as other programs do it: in a Turkish database upper('i') is another letter.
+  when address collate "C" ~* '^0x[0-9a-f]{40}$' then lower(address collate "C")
+  when address collate "C" ~* '^G[A-Z2-7]{55}$' then upper(address collate "C")
   else address
 end;
 comment on function wallet_normal(text) is 'A wallet address in the one form in which topics carry it.';

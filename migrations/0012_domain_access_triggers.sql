@@ -186,15 +186,21 @@ begin
     if not exists (select from users u where u.id = old.id) then
       perform outbox_revoke(old.id::text);
     end if;
-    if old.wallet_address is not null and not exists (select from users u where u.wallet_address = old.wallet_address) then
-      perform outbox_revoke(old.wallet_address);
+    -- A wallet may be somebody else's by now, in the same transaction: its tokens must not speak for them. Its own name alone is
+    -- revoked, since outbox_revoke() would take the tokens of whoever has it now along.
+    if old.wallet_address is not null
+       and not exists (select from users u where u.wallet_address = old.wallet_address and u.id in (old.id, new.id)) then
+      insert into outbox_revocations as r (topic, subject, issued_before, until, created_at)
+      values ('wallet:' || old.wallet_address, old.wallet_address, clock_timestamp(), 'infinity', clock_timestamp())
+      on conflict (topic) do update
+         set issued_before = greatest(r.issued_before, excluded.issued_before), until = excluded.until, created_at = excluded.created_at;
     end if;
   end if;
   return null;
 end
 $$;
 comment on function user_access_changed() is
-  'Trigger: ends a user''s sessions with access:revoked of their own topic, and revokes the tokens of names that are nobody''s any more.';
+  'Trigger: ends a user''s sessions with access:revoked of their own topic, and revokes the tokens of names that are not theirs any more.';
 
 create constraint trigger access_user_inserted after insert on users deferrable initially deferred
   for each row execute function user_access_changed();
