@@ -36,11 +36,14 @@ export class Pace {
   note(now: number, { rings, events }: { rings: number; events: number }): void {
     this.#rings += rings;
     this.#events += events;
+    const { wakeRingsPerSecond } = this.#options;
     const elapsedMs = now - this.#windowStart;
-    if (elapsedMs < WINDOW_MS) return;
-    const perSecond = 1000 / elapsedMs;
+    // More rings than a whole window may have decide at once: each one more would make a commit wait.
+    const flood = !this.#awake && this.#rings > (wakeRingsPerSecond * WINDOW_MS) / 1000;
+    if (elapsedMs < WINDOW_MS && !flood) return;
+    const perSecond = 1000 / Math.max(elapsedMs, WINDOW_MS);
     if (!this.#awake) {
-      this.#awake = this.#rings * perSecond > this.#options.wakeRingsPerSecond;
+      this.#awake = this.#rings * perSecond > wakeRingsPerSecond;
       this.#quietWindows = 0;
     } else {
       this.#quietWindows =

@@ -19,6 +19,14 @@ describe('the pace of a relay', () => {
     expect(pace.awake, 'both reads count').to.equal(true);
   });
 
+  it('wakes up at once after as many rings as a whole window may not have', () => {
+    const pace = new Pace(options, 0);
+    pace.note(10, { rings: 20, events: 20 });
+    expect(pace.awake, 'as many as it may').to.equal(false);
+    pace.note(11, { rings: 1, events: 1 });
+    expect(pace.awake).to.equal(true);
+  });
+
   it('judges by the rate: a long pause between two reads makes many rings few', () => {
     const pace = new Pace(options, 0);
     pace.note(2000, { rings: 50, events: 50 });
