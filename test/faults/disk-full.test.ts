@@ -17,7 +17,7 @@ const SETTINGS = { fsync: 'off', max_wal_size: '48MB', min_wal_size: '32MB' };
 const DISK_FULL = '53100';
 
 describe('a database on a full disk, under writers and subscribers', function () {
-  this.timeout(faultTimeoutMs(60_000));
+  this.timeout(faultTimeoutMs(120_000));
   let disk: SmallDisk;
   let elsewhere: string;
   let server: OwnPostgres | undefined;

@@ -143,7 +143,9 @@ describe('a stream below node:http', () => {
     peer.write(GET);
     const connection = await opened();
     const socket = sockets.at(-1) as Socket & { parser?: unknown; _httpMessage?: unknown };
-    expect([socket.parser, socket._httpMessage]).to.deep.equal([null, null]);
+    await waitFor(() => socket.parser === null && socket._httpMessage === null, {
+      what: 'parser and response to be let go',
+    });
     // Node's own are bound functions; ours are arrows without a name.
     const names = socket
       .eventNames()

@@ -116,7 +116,12 @@ export class OwnPostgres {
         await client.end();
         return true;
       },
-      { what: `Postgres to answer; it said: ${this.#log.slice(-500)}`, timeoutMs: 30_000 },
+      {
+        what: `Postgres to answer; it said: ${this.#log.slice(-500)}`,
+        timeoutMs: 60_000,
+        // Each look is a backend, which recovery would have to share its processor with.
+        intervalMs: 25,
+      },
     );
   }
 

@@ -2,6 +2,8 @@ export interface WaitOptions {
   /** What is waited for, as the time-out message says it. */
   readonly what: string;
   readonly timeoutMs?: number;
+  /** Between two looks; longer where a look costs much. */
+  readonly intervalMs?: number;
 }
 
 /**
@@ -10,7 +12,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
-  { what, timeoutMs = 5000 }: WaitOptions,
+  { what, timeoutMs = 5000, intervalMs = 3 }: WaitOptions,
 ): Promise<NonNullable<T>> {
   const deadline = performance.now() + timeoutMs;
   let lastError: unknown;
@@ -22,7 +24,7 @@ export async function waitFor<T>(
     } catch (error) {
       lastError = error;
     }
-    await new Promise((resolve) => setTimeout(resolve, 3));
+    await new Promise((resolve) => setTimeout(resolve, intervalMs));
   } while (performance.now() < deadline);
   throw new Error(`waited ${timeoutMs} ms in vain for ${what}`, { cause: lastError });
 }
