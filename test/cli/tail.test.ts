@@ -75,13 +75,20 @@ describe('settlewire tail', function () {
       .filter((line) => line !== '')
       .map((line) => JSON.parse(line).id);
 
-  function publish(count: number, bytes = 2): Promise<unknown> {
+  async function publish(count: number, bytes = 2): Promise<void> {
     const data = JSON.stringify({ a: 'x'.repeat(bytes) });
-    return database.pool.query("select outbox_publish($1, 'test:event', $2) from generate_series(1, $3)", [
+    await database.pool.query("select outbox_publish($1, 'test:event', $2) from generate_series(1, $3)", [
       `stream:${stream}`,
       data,
       count,
     ]);
+    await read();
+  }
+
+  /** Caught up is who has what the service has read. */
+  async function read(): Promise<void> {
+    const [newest = 0] = await column<number>(database.pool, 'select max(id) from outbox');
+    await waitFor(() => service.hub.cursor >= newest, { what: 'the service to read' });
   }
 
   describe('--until caught-up, from the oldest on', () => {
@@ -90,6 +97,7 @@ describe('settlewire tail', function () {
         `select outbox_publish($1, 'test:event', '{"big" : 12345678901234567890.10,  "a":"\\u001b[2J"}')`,
         [`stream:${stream}`],
       );
+      await read();
       const { code, stdout } = await run(['--cursor', 'oldest', '--until', 'caught-up', '--json']);
       expect(code).to.equal(0);
       const lines = await column<string>(
