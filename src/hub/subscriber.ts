@@ -196,6 +196,10 @@ export class Subscriber {
     let size = 0;
     let complete = true;
     for (const frame of frames) {
+      if (size > 0 && size + frame.chunk.length > bufferBytes) {
+        complete = false;
+        break;
+      }
       this.#cursor = frame.id;
       if (heard !== 'all' && !heard.has(frame.topic)) continue;
       if (this.#take(frame)) {

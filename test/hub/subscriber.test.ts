@@ -92,6 +92,18 @@ describe('a subscriber', () => {
         examples: [
           // A frame that does not fit, between turning live and the end of the replay that led there.
           [[], [{ do: 'page' }, { do: 'commit', topics: [3, 3], bytes: 9000 }], 0, 1, []],
+          // Frames of which the last would not fit beside the others.
+          [
+            [
+              { do: 'commit', topics: [0, 0], bytes: 3000 },
+              { do: 'commit', topics: [0, 0, 0], bytes: 400 },
+              { do: 'commit', topics: [0], bytes: 9000 },
+            ],
+            [],
+            1000,
+            1,
+            ['stream:a'],
+          ],
         ],
       },
     );
