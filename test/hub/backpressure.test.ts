@@ -137,11 +137,12 @@ describe('a client that does not read', () => {
 
   it('or that comes and goes a thousand times leaves nothing behind', async function () {
     this.timeout(60_000);
+    const recent = { 'Last-Event-ID': String(Math.max(1, stage.cursor - 5)) };
     for (let round = 0; round < 20; round += 1) {
       await Promise.all(
         Array.from({ length: 50 }, async (_, i) => {
           const feed = i % 2 === 0 ? '/v1/events' : path;
-          const client = await stage.connect(feed, payer.token, i % 3 === 0 ? { 'Last-Event-ID': '1' } : {});
+          const client = await stage.connect(feed, payer.token, i % 3 === 0 ? recent : {});
           if (i % 5 !== 0) await client.caughtUp();
           client.close();
         }),
