@@ -71,6 +71,7 @@ describe('migrations', () => {
   });
 
   it('migrates once when four instances start together', async () => {
+    // Long enough for the others to come while one is at it.
     await write(BASE, 'create table base (id int); select pg_sleep(0.2);');
     const results = await Promise.all([run(), run(), run(), run()]);
     expect(results.flatMap(({ applied }) => applied)).to.have.length(3);

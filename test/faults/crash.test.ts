@@ -167,7 +167,7 @@ describe('a crash of Postgres', function () {
     try {
       const start = (await outboxIds(pool)).at(-1) ?? 0;
       const writers = [1, 2, 3, 4].map(async () => {
-        // A writer that is cut off in its commit cannot know; the outbox does.
+        // A writer that is cut off in its commit cannot know; the outbox does. While Postgres is down it asks now and then.
         while (!over) await append(pool).catch(() => new Promise((resolve) => setTimeout(resolve, 20)));
       });
       for (let crash = 1; crash <= 2; crash += 1) {

@@ -161,6 +161,7 @@ describe(`${ATTACKERS} attackers for ${SECONDS} s, seed ${SEED}`, function () {
     while (!signal.aborted) {
       await stage.commit(topic, 5, 100);
       written += 5;
+      // A pace, not a wait: so many events a second, for the subscriber that must miss none.
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     return written;
