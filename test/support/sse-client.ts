@@ -68,7 +68,8 @@ export class SseClient {
   /** Waits for a message of this type, past or to come. */
   message(type: string): Promise<Message> {
     return waitFor(() => this.messages.find((message) => message.type === type), {
-      what: `a ${type} message`,
+      what: () =>
+        `a ${type} message; ${this.status}, ended: ${this.ended}, last came: ${this.raw.slice(-300)}`,
     });
   }
 
@@ -81,7 +82,7 @@ export class SseClient {
   /** Waits until at least so many events of the outbox have come. */
   async received(count: number, timeoutMs = 5000): Promise<Message[]> {
     await waitFor(() => this.events.length >= count, {
-      what: `${count} events, have ${this.events.length}`,
+      what: () => `${count} events, have ${this.events.length}`,
       timeoutMs,
     });
     return this.events;

@@ -1,6 +1,6 @@
 export interface WaitOptions {
-  /** What is waited for, as the time-out message says it. */
-  readonly what: string;
+  /** What is waited for, as the time-out message says it; a function is asked only then. */
+  readonly what: string | (() => string);
   readonly timeoutMs?: number;
   /** Between two looks; longer where a look costs much. */
   readonly intervalMs?: number;
@@ -26,5 +26,7 @@ export async function waitFor<T>(
     }
     await new Promise((resolve) => setTimeout(resolve, intervalMs));
   } while (performance.now() < deadline);
-  throw new Error(`waited ${timeoutMs} ms in vain for ${what}`, { cause: lastError });
+  throw new Error(`waited ${timeoutMs} ms in vain for ${typeof what === 'string' ? what : what()}`, {
+    cause: lastError,
+  });
 }
