@@ -134,14 +134,33 @@ describe('a standby', function () {
     });
   }
 
+  /** Until the replica has what its mark says, which the first question sets, and gives it. */
+  async function given(replica: Replica, after: number, through: number): Promise<void> {
+    await waitFor(async () => (await replica.page('all', after, through, LIMITS))?.reached === through, {
+      what: 'a page of the standby',
+    });
+  }
+
   it('for replays gives what it has all of, and nothing while it lags: then the primary is asked', async () => {
-    const replica = makeReplica(standby);
-    const replayer = new Replayer({ db: primary, replica, concurrency: 1, pageEvents: 10, pageBytes: 1e6 });
     const first = await append(primary);
-    await replayed();
-    expect((await replayer.page(['test:a'], first - 1, first)).events.map(({ id }) => id)).to.deep.equal([
-      first,
-    ]);
+    // Whatever else the primary logs between the look and the question makes the standby lag: then once more.
+    const { replica, replayer } = await waitFor(
+      async () => {
+        const replica = makeReplica(standby);
+        const replayer = new Replayer({
+          db: primary,
+          replica,
+          concurrency: 1,
+          pageEvents: 10,
+          pageBytes: 1e6,
+        });
+        await replayed();
+        const { events } = await replayer.page(['test:a'], first - 1, first);
+        expect(events.map(({ id }) => id)).to.deep.equal([first]);
+        return replica.passedOver === 0 ? { replica, replayer } : undefined;
+      },
+      { what: 'a page of the standby' },
+    );
     expect([replica.pages, replica.passedOver]).to.deep.equal([1, 0]);
 
     await standby.query('select pg_wal_replay_pause()');
@@ -152,25 +171,21 @@ describe('a standby', function () {
     // What it was known to have before it still gives, and says where that ends.
     const old = makeReplica(standby);
     await standby.query('select pg_wal_replay_resume()');
-    await replayed();
-    expect((await old.page('all', 0, first, LIMITS))?.reached).to.equal(first);
+    await given(old, 0, first);
     await standby.query('select pg_wal_replay_pause()');
     const third = await append(primary);
     expect(await old.page('all', 0, third, LIMITS)).to.include({ reached: first });
     expect(await old.page('all', first, third, LIMITS)).to.equal(undefined);
     await standby.query('select pg_wal_replay_resume()');
-    await replayed();
-    expect((await old.page('all', first, third, LIMITS))?.reached).to.equal(third);
+    await given(old, first, third);
   });
 
   it('for replays is not asked what another cluster, another epoch or a primary would answer', async () => {
     const head = await append(primary);
     expect(await makeReplica(primary).page('all', 0, head, LIMITS), 'no standby').to.equal(undefined);
     const replica = makeReplica(standby);
-    await replayed();
     await primary.query('update outbox_meta set epoch = gen_random_uuid()');
-    await replayed();
-    expect(await replica.page('all', 0, head, LIMITS)).to.have.property('reached', head);
+    await given(replica, 0, head);
     await primary.query('update outbox_meta set epoch = gen_random_uuid()');
     await replayed();
     expect(await replica.page('all', 0, head, LIMITS), 'its mark is of an epoch that has ended').to.equal(
