@@ -117,7 +117,7 @@ export class OwnPostgres {
         return true;
       },
       {
-        what: `Postgres to answer; it said: ${this.#log.slice(-500)}`,
+        what: () => `Postgres to answer; it said: ${this.#log.slice(-3000)}`,
         timeoutMs: 60_000,
         // Each look is a backend, which recovery would have to share its processor with.
         intervalMs: 25,

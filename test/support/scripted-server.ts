@@ -8,7 +8,7 @@ export interface Answer {
   readonly status?: number;
   readonly headers?: Record<string, string>;
   readonly body?: string;
-  /** How the answer stops: at its proper end, cut off, or not at all. */
+  /** How the answer stops: at its proper end, cut off at once, or not at all (until {@link ScriptedServer.cut}). */
   readonly ending?: 'end' | 'cut' | 'stay';
 }
 
@@ -28,8 +28,7 @@ export class ScriptedServer {
   readonly #server: Server;
   readonly #answers: readonly Answer[];
   readonly asked: Asked[] = [];
-  /** Streams that are being answered. */
-  open = 0;
+  readonly #responses = new Set<ServerResponse>();
 
   private constructor(answers: readonly Answer[]) {
     this.#answers = answers;
@@ -47,10 +46,8 @@ export class ScriptedServer {
         lastEventId: typeof lastEventId === 'string' ? lastEventId : undefined,
         at: performance.now(),
       });
-      this.open += 1;
-      response.once('close', () => {
-        this.open -= 1;
-      });
+      this.#responses.add(response);
+      response.once('close', () => this.#responses.delete(response));
       if (answer !== undefined) reply(response, answer);
     });
   }
@@ -73,6 +70,16 @@ export class ScriptedServer {
   /** Waits for the n-th request, counted from one. */
   async request(number: number): Promise<Asked> {
     return waitFor(() => this.asked[number - 1], { what: `request ${number}`, timeoutMs: 8000 });
+  }
+
+  /** Streams that are being answered. */
+  get open(): number {
+    return this.#responses.size;
+  }
+
+  /** Breaks the connections of those streams. */
+  cut(): void {
+    for (const response of this.#responses) response.destroy();
   }
 
   async stop(): Promise<void> {

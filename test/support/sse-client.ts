@@ -80,7 +80,7 @@ export class SseClient {
   }
 
   /** Waits until at least so many events of the outbox have come. */
-  async received(count: number, timeoutMs = 5000): Promise<Message[]> {
+  async received(count: number, timeoutMs = 15_000): Promise<Message[]> {
     await waitFor(() => this.events.length >= count, {
       what: () => `${count} events, have ${this.events.length}`,
       timeoutMs,

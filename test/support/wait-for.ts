@@ -12,7 +12,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
-  { what, timeoutMs = 5000, intervalMs = 3 }: WaitOptions,
+  { what, timeoutMs = 15_000, intervalMs = 3 }: WaitOptions,
 ): Promise<NonNullable<T>> {
   const deadline = performance.now() + timeoutMs;
   let lastError: unknown;
