@@ -89,6 +89,8 @@ const SECTIONS = {
     relayBatchEvents: 'events of one read of the relay',
     pollIntervalMs: 'time between two reads while awake',
     safetyPollMs: 'longest time without a read while asleep',
+    relayTimeoutMs:
+      'time in which a connection of the relay must stand, a query of it be answered and a ring of its own arrive',
     wakeRingsPerSecond: 'the relay wakes when rings come faster',
     sleepEventsPerSecond: 'and falls asleep again when events come slower',
     stallAlertSeconds:

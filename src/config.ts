@@ -114,7 +114,8 @@ export const settings = z.object({
   replayCacheBytes: whole(0, 17_179_869_184, 4_194_304, 'bytes'),
   relayBatchEvents: whole(1, 100_000, 1000, 'events'),
   pollIntervalMs: whole(1, 10_000, 5, 'milliseconds'),
-  safetyPollMs: whole(10, 600_000, 5000, 'milliseconds'),
+  safetyPollMs: whole(10, 600_000, 2000, 'milliseconds'),
+  relayTimeoutMs: whole(10, 600_000, 3000, 'milliseconds'),
   /** The relay polls when rings come faster, and sleeps again when events come slower. */
   wakeRingsPerSecond: whole(1, 1_000_000, 250),
   sleepEventsPerSecond: whole(0, 1_000_000, 100),

@@ -89,6 +89,7 @@ export class Service {
       batchEvents: config.relayBatchEvents,
       pollIntervalMs: config.pollIntervalMs,
       safetyPollMs: config.safetyPollMs,
+      timeoutMs: config.relayTimeoutMs,
       wakeRingsPerSecond: config.wakeRingsPerSecond,
       sleepEventsPerSecond: config.sleepEventsPerSecond,
       stallAlertSeconds: config.stallAlertSeconds,

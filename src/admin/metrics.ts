@@ -8,7 +8,7 @@ import type { Hub } from '../hub/hub.ts';
 import type { SharedPages } from '../hub/shared-pages.ts';
 import type { Replayer } from '../outbox/replayer.ts';
 import type { Replica } from '../outbox/replica.ts';
-import type { Relay } from '../relay/relay.ts';
+import { RELAY_MODES, type Relay } from '../relay/relay.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
 
 /** Parts that keep values of their own. */
@@ -93,7 +93,16 @@ export class Metrics {
       () => pool.waitingCount,
     );
     read('settlewire_relay_caught_up', '1 while connected and caught up.', () => Number(relay.caughtUp));
-    read('settlewire_relay_asleep', '1 while waiting for a ring.', () => Number(relay.asleep));
+    read('settlewire_relay_asleep', '1 while waiting for a ring.', () => Number(relay.mode === 'asleep'));
+    new Gauge({
+      registers,
+      name: 'settlewire_relay_mode',
+      help: '1 for what the relay does now, 0 for the rest; deaf: polling because it has no session that listens.',
+      labelNames: ['mode'],
+      collect() {
+        for (const mode of RELAY_MODES) this.set({ mode }, Number(relay.mode === mode));
+      },
+    });
     new Gauge({
       registers,
       name: 'settlewire_horizon_stall_seconds',
@@ -106,9 +115,19 @@ export class Metrics {
         }
       },
     });
-    read('settlewire_relay_rings', 'Rings heard.', () => relay.rings);
+    read('settlewire_relay_rings', 'Rings heard.', () => relay.stats.rings);
     read('settlewire_relay_reads', 'Reads of the outbox.', () => relay.stats.reads);
     read('settlewire_relay_events', 'Events read.', () => relay.stats.events);
+    read(
+      'settlewire_relay_listen_losses',
+      'Times the session that listens was lost or could not be had.',
+      () => relay.stats.listenLosses,
+    );
+    read(
+      'settlewire_relay_key_losses',
+      'Times the doorbell key was gone although its session was not.',
+      () => relay.stats.keyLosses,
+    );
     read('settlewire_relay_reconnects', 'Times the relay lost its database.', () => relay.stats.reconnects);
     read(
       'settlewire_relay_lag_seconds',

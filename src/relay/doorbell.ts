@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Client, ClientConfig } from 'pg';
-import pgListen, { type Subscriber as Listener } from 'pg-listen';
+import { type Client, DatabaseError } from 'pg';
+import { CHANNEL, Listener, type ListenerOptions } from './listener.ts';
+import type { RelayStats } from './stats.ts';
 
 /*
  * The doorbell: how a relay sleeps without missing an event, and how writers know that nobody sleeps.
@@ -11,84 +12,76 @@ import pgListen, { type Subscriber as Listener } from 'pg-listen';
  *
  *   a writer  marks itself in flight, then tries the key, and ends its mark only after its rows are visible;
  *   a relay   takes the key, then looks for writers in flight, then reads, and waits for a ring only after a read that began
- *             with the key held, saw no writer in flight, nor the sequence move until then, and left nothing unread.
+ *             with the key held and LISTEN in force, saw no writer in flight, nor the sequence move until then, and left nothing unread.
  *
  * Either the writer sees the sleeper or the sleeper sees the writer. A ring may still arrive while its writer's mark is up, when
  * the horizon hides its rows: that read saw a writer in flight, so the relay reads again soon and does not wait.
  *
  * States of the relay's session:
  *
- *   awake    The key is not held; nobody rings; the relay reads every few milliseconds. So it is under load (see pace.ts), and
- *            while the key is refused, which a writer's try does for a moment. It never waits for the key: behind a waiting
- *            sleeper the tries of writers would fail, and they would ring for nothing.
+ *   awake    The key is not held; nobody rings; the relay reads every few milliseconds. So it is under load (see pace.ts); while the
+ *            key is refused, which a writer's try does for a moment; and while nobody listens. It never waits for the key: behind
+ *            a waiting sleeper the tries of writers would fail, and they would ring for nothing.
  *   asleep   The key is held; the relay reads when rung, and every safety interval in any case. A read that sees a writer in
  *            flight is followed by another one soon.
  *
- * A ring carries nothing and promises nothing. LISTEN is pg-listen's, on a session of its own; it can look alive when the network
- * has swallowed it, so after a quiet safety interval the relay rings itself, and a ring that does not arrive in time means that
- * the session is dead. Reconnecting is the relay's: it opens both sessions anew and reads at once.
+ * What can be lost, in any order, and how it is found out:
+ *
+ *   rings    A ring carries nothing and promises nothing: the safety interval ends every wait. After a quiet one the relay lets go
+ *            of the key, rings itself, and falls asleep anew, by all the steps above.
+ *   LISTEN   It is on a session of its own (listener.ts), whose end counts as a ring, and which is given up if a self-test ring does
+ *            not arrive in time. Until another one has heard a ring the relay is awake: it reads, and nobody rings in vain. So the
+ *            key is always taken after LISTEN stands and given up after LISTEN is lost; between the two, the loss has ended the wait.
+ *   the key  Gone with its session; or alone, through a pooler say, when letting go of it shows that it was not held.
+ *   NOTIFY   Where the relay's own ring is refused (the queue is full), a sleeper would make every commit fail: it stays awake.
+ *   both     Losing the session that reads and holds the key ends this doorbell; the relay opens both anew and reads at once.
  */
-
-export const CHANNEL = 'outbox';
 
 /** The advisory key of the doorbell, as in migrations/0002. */
 const KEY = '21336::bigint << 48';
 
-/** How long a self-test ring may take, in milliseconds. */
-const SELF_TEST_MS = 2000;
-
 export class Doorbell {
   readonly #client: Client;
   readonly #listener: Listener;
+  readonly #stats: RelayStats;
   #rung = false;
   #wake: (() => void) | undefined;
   #lost: Error | undefined;
   #asleep = false;
-  #rings = 0;
 
-  /**
-   * @param client the relay's session, which will hold the key; it must never append
-   * @param listenOptions pg connection options for the session that listens
-   */
-  constructor(client: Client, listenOptions: ClientConfig) {
+  /** @param client the relay's session, which will hold the key; it must never append */
+  constructor(client: Client, options: Omit<ListenerOptions, 'onRing'>) {
     this.#client = client;
+    this.#stats = options.stats;
     // Its end is the key's end: from then on nobody rings.
     client.on('error', (error) => this.#lose(error));
     client.on('end', () => this.#lose(new Error('the session that holds the doorbell key has ended')));
-    this.#listener = pgListen.default(listenOptions, {
-      // Reconnecting is the relay's; paranoid checks would be a second self-test.
-      retryLimit: 1,
-      paranoidChecking: false,
-      parse: (payload: string) => payload,
-    });
-    this.#listener.events.on('error', (error) => this.#lose(error));
-    this.#listener.notifications.on(CHANNEL, () => this.#ring());
-  }
-
-  /** Rings heard so far. */
-  get rings(): number {
-    return this.#rings;
+    this.#listener = new Listener({ ...options, onRing: () => this.#ring() });
   }
 
   get asleep(): boolean {
     return this.#asleep;
   }
 
-  /** Begins to listen. */
-  async open(): Promise<void> {
-    await this.#listener.connect();
-    await this.#listener.listenTo(CHANNEL);
+  /** Rings are heard: the relay may sleep. */
+  get hears(): boolean {
+    return this.#listener.hears;
+  }
+
+  /** Begins to listen, in the background. */
+  open(): void {
+    this.#listener.start();
   }
 
   async close(): Promise<void> {
-    this.#listener.events.removeAllListeners('error');
-    this.#listener.events.on('error', () => {});
-    await this.#listener.close().catch(() => {});
+    await this.#listener.stop();
   }
 
-  /** Takes the key, without waiting for it; the next read decides whether the relay may wait. */
+  /** Takes the key, without waiting for it, if anybody listens; the next read decides whether the relay may wait. */
   async fallAsleep(): Promise<void> {
     this.#throwIfLost();
+    if (this.#listener.untried) await this.#ringMyself();
+    if (!this.#listener.hears) return this.wakeUp();
     if (this.#asleep) return;
     const { rows } = await this.#client.query(`select pg_try_advisory_lock_shared(${KEY}) as held`);
     this.#asleep = rows[0]?.held === true;
@@ -98,46 +91,60 @@ export class Doorbell {
   async wakeUp(): Promise<void> {
     this.#throwIfLost();
     if (!this.#asleep) return;
-    await this.#client.query(`select pg_advisory_unlock_shared(${KEY})`);
+    const { rows } = await this.#client.query(`select pg_advisory_unlock_shared(${KEY}) as held`);
     this.#asleep = false;
-  }
-
-  /** The rings so far are answered by the read that now begins; later ones end the next {@link wait}. */
-  answer(): void {
-    this.#rung = false;
+    if (rows[0]?.held !== true) this.#stats.keyLosses += 1;
   }
 
   /**
-   * Waits for a ring; returns at once if there was one since {@link answer}. After `safetyMs` without one it rings itself through the real channel, and so returns in any case.
-   * @throws if the listening session is lost or its own ring does not come back
+   * The rings so far are answered by the read that now begins; later ones end the next {@link wait}. So does a listener that was
+   * lost since the relay fell asleep: the read must begin with LISTEN in force.
    */
-  async wait(safetyMs: number, signal: AbortSignal): Promise<void> {
-    if (await this.#ringWithin(safetyMs, signal)) return;
-    await this.#client.query(`select pg_notify('${CHANNEL}', '')`);
-    if (!(await this.#ringWithin(SELF_TEST_MS, signal)))
-      throw new Error('the listening session does not hear its own ring');
+  answer(): void {
+    this.#rung = !this.#listener.hears;
   }
 
-  async #ringWithin(ms: number, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Waits for a ring; returns at once if there was one since {@link answer}. After `safetyMs` without one it wakes up and rings
+   * itself through the real channel, which must be heard in time, and so returns in any case.
+   * @throws if the client's session is lost
+   */
+  async wait(safetyMs: number, signal: AbortSignal): Promise<void> {
+    await this.#ringWithin(safetyMs, signal);
+    this.#throwIfLost();
+    if (this.#rung || signal.aborted) return;
+    await this.wakeUp();
+    await this.#ringMyself();
+  }
+
+  async #ringMyself(): Promise<void> {
+    const { rings } = this.#stats;
+    try {
+      await this.#client.query(`select pg_notify('${CHANNEL}', '')`);
+    } catch (error) {
+      if (!(error instanceof DatabaseError)) throw error;
+      this.#listener.lose(error);
+      // Full, the queue stays so when its readers have caught up, until somebody asks.
+      await this.#client.query('select pg_notification_queue_usage()');
+      return;
+    }
+    if (this.#stats.rings === rings) this.#listener.expectRing();
+  }
+
+  async #ringWithin(ms: number, signal: AbortSignal): Promise<void> {
+    if (this.#rung || this.#lost !== undefined || signal.aborted) return;
     const expiry = new AbortController();
     const stop = (): void => this.#wake?.();
     signal.addEventListener('abort', stop);
-    try {
-      if (!this.#rung && this.#lost === undefined && !signal.aborted) {
-        await Promise.race([
-          new Promise<void>((resolve) => {
-            this.#wake = resolve;
-          }),
-          delay(ms, undefined, { signal: expiry.signal }).catch(() => {}),
-        ]);
-      }
-    } finally {
-      this.#wake = undefined;
-      expiry.abort();
-      signal.removeEventListener('abort', stop);
-    }
-    this.#throwIfLost();
-    return this.#rung || signal.aborted;
+    await Promise.race([
+      new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      }),
+      delay(ms, undefined, { signal: expiry.signal }).catch(() => {}),
+    ]);
+    this.#wake = undefined;
+    expiry.abort();
+    signal.removeEventListener('abort', stop);
   }
 
   #throwIfLost(): void {
@@ -145,7 +152,6 @@ export class Doorbell {
   }
 
   #ring(): void {
-    this.#rings += 1;
     this.#rung = true;
     this.#wake?.();
   }

@@ -1,17 +1,16 @@
-import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Client, type ClientConfig } from 'pg';
+import { Client } from 'pg';
 import type { Hub } from '../hub/hub.ts';
 import { type Batch, type History, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { Pace, type PaceOptions } from './pace.ts';
+import { pauseAfter, SessionSocket } from './session.ts';
 import { type Stall, StallWatch } from './stall.ts';
+import { newStats, type RelayLog, type RelayStats } from './stats.ts';
 
-/** What the relay tells of itself. */
-export interface RelayLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
+/** `away`: without the database, or behind; `deaf`: polling because nobody listens. */
+export const RELAY_MODES = ['asleep', 'polling', 'deaf', 'away'] as const;
+export type RelayMode = (typeof RELAY_MODES)[number];
 
 export interface RelayOptions extends PaceOptions {
   /** A direct connection: LISTEN and session locks do not survive a transaction-pooling proxy. */
@@ -24,24 +23,15 @@ export interface RelayOptions extends PaceOptions {
   readonly pollIntervalMs: number;
   /** Longest time without a read, in milliseconds. */
   readonly safetyPollMs: number;
+  /** In which a connection must stand, a query be answered and a self-test ring arrive. */
+  readonly timeoutMs: number;
   /** A writer that holds the horizon for longer is reported. */
   readonly stallAlertSeconds: number;
 }
 
-/** What the relay has done since it was made; never goes down. */
-export interface RelayStats {
-  reads: number;
-  events: number;
-  reconnects: number;
-  /** Seconds between an event's append and its read, of the last batch; no matter what this machine's clock says. */
-  lagSeconds: number;
-}
-
-/** Answers to a read are due in this time; the connection is given up after it. */
-const QUERY_TIMEOUT_MS = 5_000;
-const CONNECT_TIMEOUT_MS = 5_000;
 const LONGEST_PAUSE_MS = 50;
-const LONGEST_RECONNECT_PAUSE_MS = 2_000;
+/** A database that is slow, not gone, gets at most so many times the time-out for a query. */
+const MOST_PATIENCE = 8;
 
 /** Follows the outbox, once for all subscribers of this process: reads from the hub's cursor up to the horizon, one drain at a time. */
 export class Relay {
@@ -49,7 +39,6 @@ export class Relay {
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #doorbell: Doorbell | undefined;
-  #ringsBefore = 0;
   #begun = false;
   /** After a full batch there is more: it is read while that one is handed on. */
   #ahead: Promise<Batch> | undefined;
@@ -57,7 +46,9 @@ export class Relay {
   #mark: string | undefined;
   #caughtUp = false;
   readonly #stallWatch: StallWatch;
-  readonly stats: RelayStats = { reads: 0, events: 0, reconnects: 0, lagSeconds: 0 };
+  /** Twice as many after each session that came and went without having caught up, or a query that takes longer than the time-out would never end. */
+  #patience = 1;
+  readonly stats: RelayStats = newStats();
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -69,14 +60,10 @@ export class Relay {
     return this.#caughtUp;
   }
 
-  /** Rings heard since the relay was made. */
-  get rings(): number {
-    return this.#ringsBefore + (this.#doorbell?.rings ?? 0);
-  }
-
-  /** Waiting for a ring, the key held. */
-  get asleep(): boolean {
-    return this.#caughtUp && this.#doorbell?.asleep === true;
+  get mode(): RelayMode {
+    if (!this.#caughtUp || this.#doorbell === undefined) return 'away';
+    if (this.#doorbell.asleep) return 'asleep';
+    return this.#doorbell.hears ? 'polling' : 'deaf';
   }
 
   /** Undefined unless a writer has held back every reader for too long. */
@@ -106,7 +93,7 @@ export class Relay {
         failures += 1;
         this.stats.reconnects += 1;
         log.warn({ err: error, failures }, 'relay: lost the database, connecting again');
-        await this.#pause(Math.min(50 * 2 ** Math.min(failures, 10), LONGEST_RECONNECT_PAUSE_MS));
+        await pauseAfter(failures, this.#stop.signal);
       } finally {
         this.#caughtUp = false;
       }
@@ -116,33 +103,25 @@ export class Relay {
   /** One pair of sessions, from connecting until one of them is lost or the relay stops. */
   async #session(onCaughtUp: () => void): Promise<void> {
     this.#ahead = undefined;
-    const sockets: Socket[] = [];
-    const config = (applicationName: string): ClientConfig => ({
-      connectionString: this.#options.connectionString,
-      application_name: applicationName,
-      keepAlive: true,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      query_timeout: QUERY_TIMEOUT_MS,
-      // Our own sockets, so that a connection that no longer answers can be torn down without its consent.
-      stream: () => {
-        const socket = new Socket();
-        sockets.push(socket);
-        return socket;
-      },
+    const { connectionString, timeoutMs, log } = this.#options;
+    const socket = new SessionSocket({
+      connectionString,
+      applicationName: 'settlewire relay',
+      connectTimeoutMs: timeoutMs,
+      queryTimeoutMs: timeoutMs * this.#patience,
     });
-    const client = new Client(config('settlewire relay'));
-    const doorbell = new Doorbell(client, config('settlewire listen'));
+    const client = new Client(socket.config);
+    const doorbell = new Doorbell(client, { connectionString, timeoutMs, log, stats: this.stats });
     this.#doorbell = doorbell;
     try {
       await client.connect();
-      await doorbell.open();
+      doorbell.open();
+      this.#patience = Math.min(this.#patience * 2, MOST_PATIENCE);
       await this.#begin(client);
       await this.#follow(client, doorbell, onCaughtUp);
     } finally {
-      this.#ringsBefore += doorbell.rings;
       this.#doorbell = undefined;
-      await Promise.race([Promise.allSettled([doorbell.close(), client.end()]), delay(250)]);
-      for (const socket of sockets) socket.destroy();
+      await Promise.all([doorbell.close(), socket.end(client.end())]);
     }
   }
 
@@ -183,7 +162,7 @@ export class Relay {
     const { batchEvents, pollIntervalMs, safetyPollMs } = this.#options;
     const pace = new Pace(this.#options, performance.now());
     const stallWatch = this.#stallWatch;
-    let rings = doorbell.rings;
+    let { rings } = this.stats;
     let pauseMs = 0;
     while (!this.#stop.signal.aborted) {
       // A read that has begun before falling asleep cannot be the one that is to follow it: whatever it finds, another one comes.
@@ -195,10 +174,11 @@ export class Relay {
       }
       const readAtMs = performance.now();
       const batch = await this.#read(client);
-      pace.note(performance.now(), { rings: doorbell.rings - rings, events: batch.events.length });
-      rings = doorbell.rings;
+      pace.note(performance.now(), { rings: this.stats.rings - rings, events: batch.events.length });
+      ({ rings } = this.stats);
       if (ahead || batch.events.length === batchEvents) continue;
       this.#caughtUp = true;
+      this.#patience = 1;
       onCaughtUp();
       const stall = await stallWatch.note(client, batch, performance.now());
       if (stall !== undefined)

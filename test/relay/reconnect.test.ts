@@ -49,10 +49,10 @@ describe('a relay that loses its sessions', () => {
       [names],
     );
 
-  for (const names of [
-    ['settlewire listen'],
-    ['settlewire relay'],
-    ['settlewire listen', 'settlewire relay'],
+  for (const { names, losses } of [
+    { names: ['settlewire listen'], losses: 'settlewire_relay_listen_losses' },
+    { names: ['settlewire relay'], losses: 'settlewire_relay_reconnects' },
+    { names: ['settlewire listen', 'settlewire relay'], losses: 'settlewire_relay_reconnects' },
   ]) {
     it(`delivers all, in order and once, when ${names.join(' and ')} is terminated again and again`, async () => {
       const client = await subscribe();
@@ -64,9 +64,7 @@ describe('a relay that loses its sessions', () => {
         for (let n = 0; n < 10; n += 1) await append(pool);
         count += 11;
         await client.received(count, 10_000);
-        await waitFor(async () => (await metric(service, 'settlewire_relay_reconnects')) >= round, {
-          what: 'it to notice',
-        });
+        await waitFor(async () => (await metric(service, losses)) >= round, { what: 'it to notice' });
       }
       await untilAsleep(service);
       await append(pool);

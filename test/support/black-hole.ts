@@ -21,17 +21,26 @@ interface Pair {
   /** Bytes of it were lost: it can never make sense again. */
   lost: boolean;
   readonly late: { to: Socket; bytes: Buffer }[];
+  /** The last bytes that the server said; empty once the client has answered. */
+  said: Buffer;
+  /** A statement of the proxy's own is being answered: what the client says meanwhile waits. */
+  aside: { held: Buffer[]; done: () => void } | undefined;
 }
+
+/** ReadyForQuery, outside a transaction: https://www.postgresql.org/docs/current/protocol-message-formats.html */
+const IDLE = Buffer.from('5a0000000549', 'hex');
 
 /**
  * A TCP proxy in front of Postgres that can swallow what goes through it, without a word to either side: nobody is told that
- * a connection has closed, and new ones are accepted and never answered.
+ * a connection has closed, and new ones are accepted and never answered. It can also cut and refuse connections, and put in a word
+ * of its own, as a pooler does.
  */
 export class BlackHole {
   readonly #server: Server;
   readonly #target: URL;
   readonly #pairs = new Set<Pair>();
   #hole: Hole | undefined;
+  #refused: RegExp | undefined;
 
   private constructor(target: URL) {
     this.#target = target;
@@ -65,9 +74,33 @@ export class BlackHole {
     this.#hole = hole;
   }
 
+  /** Cuts the connections whose application_name matches, and refuses new ones. */
+  refuse(application: RegExp): void {
+    this.#refused = application;
+    for (const pair of this.#pairs) if (application.test(pair.application ?? '')) this.#close(pair);
+  }
+
+  /** Has a statement run on a client's session behind its back; false if there is no such session that waits for its client. */
+  async interject(application: string, sql: string): Promise<boolean> {
+    const pair = [...this.#pairs].find(
+      (one) =>
+        one.application === application && !one.lost && one.aside === undefined && one.said.equals(IDLE),
+    );
+    if (pair === undefined) return false;
+    await new Promise<void>((done) => {
+      pair.aside = { held: [], done };
+      const text = Buffer.from(`${sql}\0`);
+      const head = Buffer.from('Q\0\0\0\0');
+      head.writeInt32BE(text.length + 4, 1);
+      pair.server.write(Buffer.concat([head, text]));
+    });
+    return true;
+  }
+
   /** Lets new connections through, and old ones that have lost nothing. */
   heal(): void {
     this.#hole = undefined;
+    this.#refused = undefined;
     for (const pair of this.#pairs) {
       for (const { to, bytes } of pair.late.splice(0)) to.write(bytes);
       if (pair.client.destroyed || pair.server.destroyed) this.#close(pair);
@@ -82,7 +115,15 @@ export class BlackHole {
 
   #pass(client: Socket): void {
     const server = dial(Number(this.#target.port || 5432), this.#target.hostname);
-    const pair: Pair = { client, server, application: undefined, lost: false, late: [] };
+    const pair: Pair = {
+      client,
+      server,
+      application: undefined,
+      lost: false,
+      late: [],
+      said: Buffer.of(),
+      aside: undefined,
+    };
     this.#pairs.add(pair);
     for (const socket of [client, server]) {
       socket.setNoDelay(true);
@@ -93,9 +134,28 @@ export class BlackHole {
     }
     client.on('data', (bytes) => {
       pair.application ??= applicationOf(bytes);
-      this.#forward(pair, bytes, server, 'to-server');
+      if (this.#refused?.test(pair.application) === true) this.#close(pair);
+      else if (pair.aside !== undefined) pair.aside.held.push(bytes);
+      else {
+        pair.said = Buffer.of();
+        this.#forward(pair, bytes, server, 'to-server');
+      }
     });
-    server.on('data', (bytes) => this.#forward(pair, bytes, client, 'to-client'));
+    server.on('data', (bytes) => {
+      pair.said = Buffer.concat([pair.said, bytes]).subarray(-IDLE.length);
+      if (pair.aside === undefined) this.#forward(pair, bytes, client, 'to-client');
+      else if (pair.said.equals(IDLE)) this.#endAside(pair);
+    });
+  }
+
+  #endAside(pair: Pair): void {
+    const { held = [], done } = pair.aside ?? {};
+    pair.aside = undefined;
+    for (const bytes of held) {
+      pair.said = Buffer.of();
+      this.#forward(pair, bytes, pair.server, 'to-server');
+    }
+    done?.();
   }
 
   #forward(pair: Pair, bytes: Buffer, to: Socket, direction: Direction): void {
@@ -115,6 +175,7 @@ export class BlackHole {
     this.#pairs.delete(pair);
     pair.client.destroy();
     pair.server.destroy();
+    pair.aside?.done();
   }
 }
 

@@ -1,0 +1,23 @@
+/** What the relay tells of itself. */
+export interface RelayLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+/** What the relay has done since it was made; but for the lag it never goes down. */
+export interface RelayStats {
+  reads: number;
+  events: number;
+  rings: number;
+  reconnects: number;
+  /** Times the listening session was lost or could not be had. */
+  listenLosses: number;
+  /** Times the doorbell key was found to be gone although its session was not. */
+  keyLosses: number;
+  /** Seconds between an event's append and its read, of the last batch; no matter what this machine's clock says. */
+  lagSeconds: number;
+}
+
+export function newStats(): RelayStats {
+  return { reads: 0, events: 0, rings: 0, reconnects: 0, listenLosses: 0, keyLosses: 0, lagSeconds: 0 };
+}
