@@ -93,6 +93,7 @@ export class Service {
       wakeRingsPerSecond: config.wakeRingsPerSecond,
       sleepEventsPerSecond: config.sleepEventsPerSecond,
       stallAlertSeconds: config.stallAlertSeconds,
+      onDispatch: (events, lagSeconds) => metrics.dispatched(events, lagSeconds),
     });
     this.#retention = new Retention({
       pool: this.#pool,

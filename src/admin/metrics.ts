@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Jwks } from '../access/jwks.ts';
 import type { ProblemCode } from '../http/problems.ts';
 import { RATE_LIMITS, type RateLimitName, type RateLimits } from '../http/rate-limits.ts';
@@ -20,6 +20,9 @@ interface MetricsSources {
   readonly pool: Pool;
 }
 
+const BATCH_EVENTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
+const LAG_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
+
 /** What the service counts, for Prometheus. Values that parts keep themselves are read when asked for. */
 export class Metrics {
   readonly #registry = new Registry();
@@ -30,6 +33,8 @@ export class Metrics {
   readonly #rateLimited: Counter<'limit'>;
   readonly #problems: Counter<'code'>;
   readonly #resumes: Counter<'membership'>;
+  readonly #batches: Histogram;
+  readonly #lags: Histogram;
 
   constructor({ hub, relay, replayer, pages, pool }: MetricsSources) {
     const registers = [this.#registry];
@@ -134,6 +139,18 @@ export class Metrics {
       'From append to read, last batch, by the database clock.',
       () => relay.stats.lagSeconds,
     );
+    this.#batches = new Histogram({
+      registers,
+      name: 'settlewire_relay_batch_events',
+      help: 'Events of a read that found any.',
+      buckets: BATCH_EVENTS,
+    });
+    this.#lags = new Histogram({
+      registers,
+      name: 'settlewire_relay_dispatch_seconds',
+      help: 'From the append of the first event of a batch until the batch was handed on to its subscribers.',
+      buckets: LAG_SECONDS,
+    });
   }
 
   /** One more value that a part keeps itself. */
@@ -155,6 +172,12 @@ export class Metrics {
       'Pages that the replica could not give: behind, in another epoch, or silent.',
       () => replica.passedOver,
     );
+  }
+
+  /** A batch of the relay was handed on, so long after its first event was appended. */
+  dispatched(events: number, lagSeconds: number): void {
+    this.#batches.observe(events);
+    this.#lags.observe(lagSeconds);
   }
 
   connected(): void {

@@ -11,8 +11,8 @@ export interface Batch {
   readonly events: OutboxEvent[];
   /** Of the last event, as in {@link readMark}; undefined if there is none. */
   readonly mark: string | undefined;
-  /** Seconds from the append of the last event to this read, both by the database's clock; undefined if there is no event. */
-  readonly lagSeconds: number | undefined;
+  /** Seconds from the append of the last event, and of the first one, to this read, all by the database's clock; undefined if there is no event. */
+  readonly lagSeconds: { readonly last: number; readonly first: number } | undefined;
   /** No id at or below it can still appear. Only a bound: never a cursor. */
   readonly horizon: number;
   /** A writer was in flight: a ring may have come before its rows could be read. */
@@ -72,11 +72,12 @@ export async function readBatch(db: Queryable, after: number, max: number): Prom
     rowMode: 'array',
   });
   const [, , , , now, horizon, inFlight, oldest, firstId, epoch] = takeLast(rows);
-  const appendedAt = rows.at(-1)?.[4];
+  const [first, last] = [rows[0]?.[4], rows.at(-1)?.[4]];
+  const since = (appendedAt: unknown): number => Math.max(0, Number(now) - Number(appendedAt));
   return {
     events: rows.map(toEvent),
-    mark: appendedAt === undefined ? undefined : String(appendedAt),
-    lagSeconds: appendedAt === undefined ? undefined : Math.max(0, Number(now) - Number(appendedAt)),
+    mark: last === undefined ? undefined : String(last),
+    lagSeconds: last === undefined ? undefined : { last: since(last), first: since(first) },
     horizon: Number(horizon),
     inFlight: inFlight === true,
     history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },

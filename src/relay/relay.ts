@@ -25,6 +25,8 @@ export interface RelayOptions extends PaceOptions {
   readonly safetyPollMs: number;
   /** In which a connection must stand, a query be answered and a self-test ring arrive. */
   readonly timeoutMs: number;
+  /** Called for each batch that was handed on, with its size and the seconds since the append of its first event. */
+  readonly onDispatch: (events: number, lagSeconds: number) => void;
   /** A writer that holds the horizon for longer is reported. */
   readonly stallAlertSeconds: number;
 }
@@ -41,7 +43,7 @@ export class Relay {
   #doorbell: Doorbell | undefined;
   #begun = false;
   /** After a full batch there is more: it is read while that one is handed on. */
-  #ahead: Promise<Batch> | undefined;
+  #ahead: { readonly batch: Promise<Batch>; readonly askedMs: number } | undefined;
   /** Of the event at the hub's cursor; undefined if the cursor is the start of an epoch. */
   #mark: string | undefined;
   #caughtUp = false;
@@ -198,8 +200,11 @@ export class Relay {
   }
 
   async #read(client: Client): Promise<Batch> {
-    const { hub, batchEvents } = this.#options;
-    const batch = await (this.#ahead ?? readBatch(client, hub.cursor, batchEvents));
+    const { hub, batchEvents, onDispatch } = this.#options;
+    const ahead = this.#ahead;
+    const batch = await (ahead?.batch ?? readBatch(client, hub.cursor, batchEvents));
+    // What was read ahead has waited here until its predecessor was handed on.
+    const answeredMs = ahead?.askedMs ?? performance.now();
     this.#ahead = undefined;
     this.stats.reads += 1;
     const other = batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor;
@@ -211,14 +216,15 @@ export class Relay {
     hub.setHistory(batch.history);
     if (batch.lagSeconds !== undefined) {
       this.stats.events += batch.events.length;
-      this.stats.lagSeconds = batch.lagSeconds;
+      this.stats.lagSeconds = batch.lagSeconds.last;
       this.#mark = batch.mark;
       const last = batch.events.at(-1);
       if (last !== undefined && batch.events.length === batchEvents) {
-        this.#ahead = readBatch(client, last.id, batchEvents);
-        this.#ahead.catch(() => {});
+        this.#ahead = { batch: readBatch(client, last.id, batchEvents), askedMs: performance.now() };
+        this.#ahead.batch.catch(() => {});
       }
       hub.dispatch(batch.events);
+      onDispatch(batch.events.length, batch.lagSeconds.first + (performance.now() - answeredMs) / 1000);
     }
     return batch;
   }

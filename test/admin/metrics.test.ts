@@ -33,7 +33,11 @@ describe('the metrics', () => {
       'settlewire_cursor',
       'settlewire_relay_lag_seconds',
     );
-    for (const name of names) {
+    const histograms = lines
+      .filter((line) => line.endsWith(' histogram'))
+      .map((line) => line.split(' ')[2] ?? '');
+    for (const series of names) {
+      const name = histograms.find((one) => series.replace(/_(bucket|sum|count)$/, '') === one) ?? series;
       expect(
         lines.some((line) => line.startsWith(`# HELP ${name} `) && line.endsWith('.')),
         name,
@@ -63,6 +67,16 @@ describe('the metrics', () => {
     expect(await value('relay_events')).to.equal(events + 6);
     expect(await value('relay_reads')).to.be.greaterThan(reads);
     expect(await value('relay_lag_seconds')).to.be.within(0, 5);
+    expect(await value('relay_batch_events_sum')).to.equal(await value('relay_events'));
+    expect(await value('relay_batch_events_bucket{le="5"}'), 'six at once').to.be.below(
+      await value('relay_batch_events_count'),
+    );
+    expect(await value('relay_dispatch_seconds_count')).to.equal(await value('relay_batch_events_count'));
+    expect(await value('relay_dispatch_seconds_sum')).to.be.above(0);
+    const modes = (await (await fetch(`${stage.service.adminUrl}/metrics`)).text()).match(
+      /^settlewire_relay_mode\{.*1$/gm,
+    );
+    expect(modes, 'one mode at a time').to.have.length(1);
     expect(await value('relay_caught_up')).to.equal(1);
     expect(await value('replay_window_events')).to.equal(4);
     expect(await value('replay_window_bytes')).to.be.within(4 * 40, 4 * 200);
@@ -85,5 +99,16 @@ describe('the metrics', () => {
     stage.closeClients();
     await waitFor(async () => (await value('subscribers')) === 0, { what: 'an empty hub' });
     expect(await value('topics')).to.equal(0);
+  });
+
+  it('count the whole time from an append to its dispatch, that of the commit too', async () => {
+    const [all, quick] = ['relay_dispatch_seconds_count', 'relay_dispatch_seconds_bucket{le="0.2"}'] as const;
+    const before = [await value(all), await value(quick)];
+    await stage.pool.query(
+      "do $$ begin perform outbox_append('test:a', 'test:event', '{}'), pg_sleep(0.25); end $$",
+    );
+    await stage.settled();
+    await waitFor(async () => (await value(all)) > Number(before[0]), { what: 'the batch to be counted' });
+    expect([await value(all), await value(quick)]).to.deep.equal([Number(before[0]) + 1, before[1]]);
   });
 });
