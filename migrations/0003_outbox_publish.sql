@@ -20,6 +20,7 @@ create unlogged table outbox_publishing (
   constraint outbox_publishing_pkey primary key (number)
 );
 comment on table outbox_publishing is 'Events published by transactions that are still open; empty between transactions.';
+comment on sequence outbox_publishing_number_seq is 'Numbers of outbox_publishing.';
 comment on column outbox_publishing.number is 'Order of publishing within a transaction.';
 comment on column outbox_publishing.topic is 'As in outbox.';
 comment on column outbox_publishing.type is 'As in outbox.';

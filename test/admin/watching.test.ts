@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startService } from '../support/service.ts';
@@ -71,13 +73,51 @@ describe('what is watched', () => {
       for (const { expr } of targets) expect(expr.split('(').length, expr).to.equal(expr.split(')').length);
   });
 
-  it('the rules are what Prometheus takes', function () {
-    try {
-      execFileSync('promtool', ['--version'], { stdio: 'ignore' });
-    } catch {
-      return this.skip();
-    }
-    const said = execFileSync('promtool', ['check', 'rules', 'deploy/alerts.yaml'], { encoding: 'utf8' });
-    expect(said).to.match(/SUCCESS: 12 rules found/);
+  it('each rule is tried, firing and quiet', async () => {
+    const rules = [...(await readFile('deploy/alerts.yaml', 'utf8')).matchAll(/alert: (\w+)/g)];
+    const tried = await readFile('test/deploy/alerts.yaml', 'utf8');
+    for (const [, name = ''] of rules)
+      expect(tried.split(new RegExp(`alertname: ${name}\\b`)).length, name).to.be.at.least(3);
+  });
+
+  describe('as Prometheus takes it', () => {
+    const promtool = (...args: string[]): string => execFileSync('promtool', args, { encoding: 'utf8' });
+
+    before(function () {
+      try {
+        promtool('--version');
+      } catch {
+        this.skip();
+      }
+    });
+
+    it('the rules are rules', () => {
+      expect(promtool('check', 'rules', 'deploy/alerts.yaml')).to.match(/SUCCESS: \d+ rules found/);
+    });
+
+    it('each rule fires when it should, says what to do, and is quiet when all is well', () => {
+      expect(promtool('test', 'rules', 'test/deploy/alerts.yaml')).to.match(/SUCCESS/);
+    });
+
+    it('each query of the dashboard is one', async () => {
+      const { panels } = JSON.parse(await readFile('deploy/grafana.json', 'utf8')) as {
+        panels: { targets: { expr: string }[] }[];
+      };
+      const queries = panels.flatMap(({ targets }) => targets.map(({ expr }) => expr));
+      const rules = queries.map((expr, index) => ({
+        record: `query:${index}`,
+        expr: expr.replaceAll('$instance', '.*'),
+      }));
+      const dir = await mkdtemp(join(tmpdir(), 'settlewire-rules-'));
+      try {
+        // YAML takes JSON.
+        await writeFile(join(dir, 'rules.yaml'), JSON.stringify({ groups: [{ name: 'dashboard', rules }] }));
+        expect(promtool('check', 'rules', join(dir, 'rules.yaml'))).to.match(
+          new RegExp(`SUCCESS: ${queries.length} rules found`),
+        );
+      } finally {
+        await rm(dir, { recursive: true });
+      }
+    });
   });
 });

@@ -162,6 +162,9 @@ describe('the doctor, on real databases', function () {
     const found = await look(own, {}, { MIGRATE: 'outbox' });
     expect(notOk(found)).to.deep.equal([]);
     expect(of('writers', found)[0]?.says).to.equal('triggers that publish: on orders');
+    await own.pool.query('alter table orders disable trigger order_event');
+    const off = notOk(await look(own, {}, { MIGRATE: 'outbox' }));
+    expect(off).to.deep.equal(['writers: order_event on orders is switched off: its changes make no events']);
   });
 
   it('triggers that are off, gone or changed: each is named', async () => {

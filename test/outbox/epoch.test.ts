@@ -147,9 +147,22 @@ describe('epochs', () => {
 
   it('find partitions for their ids', async () => {
     await pool.query('select outbox_new_epoch()');
-    await pool.query('select outbox_add_partitions()');
     await append(pool);
     expect(await column(pool, 'select id from outbox_default')).to.deep.equal([]);
+  });
+
+  it('begin without partitions if somebody reads the default one; its events go there', async () => {
+    const reader = await openSession(pool);
+    sessions.push(reader);
+    await reader.query('begin; select from outbox_default');
+    const opened = await scalar<string>(pool, 'select outbox_new_epoch()');
+    expect(opened).to.equal(await epoch());
+    const id = await append(pool);
+    expect(await column(pool, 'select id from outbox_default')).to.deep.equal([id]);
+    await reader.query('commit');
+    await pool.query('select outbox_add_partitions()');
+    await append(pool);
+    expect(await column(pool, 'select id from outbox_default')).to.deep.equal([id]);
   });
 
   it('go on while the cluster and its timeline are the same', async () => {

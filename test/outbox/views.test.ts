@@ -78,7 +78,7 @@ describe('views for people', () => {
       pool,
       `select 'relation ' || c.oid::regclass from pg_class c
         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'S')
-          and obj_description(c.oid) is null and c.relname not like '%_number_seq'
+          and obj_description(c.oid) is null
        union all
        select 'column ' || c.oid::regclass || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
