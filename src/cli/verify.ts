@@ -4,6 +4,7 @@ import { mintAccessToken } from '../access/mint.ts';
 import { isUuid, normalWallet } from '../access/topics.ts';
 import { type Config, parseConfig, parseKeylessConfig } from '../config.ts';
 import { createPool } from '../database.ts';
+import { maySee } from '../verify/checks.ts';
 import { VerifyError } from '../verify/follower.ts';
 import type { Reader } from '../verify/following.ts';
 import type { Report } from '../verify/report.ts';
@@ -25,6 +26,7 @@ Usage: settlewire verify [options]
   --rollback-percent N   So many of a hundred transactions are rolled back (5).
   --token TOKEN          An access token to listen with; the events then go to its own topic. Without it tokens are made
                          with JWT_SECRET or JWT_SECRETS, for users who do not exist, so that nobody else sees the events.
+                         Needed with AUTHORIZE_FUNCTION: of somebody whom it lets in.
   --json                 The report as one JSON object.
   --help                 This text.
 
@@ -72,8 +74,8 @@ export async function runVerify(
   const config = options.token === undefined ? parseConfig(environment) : parseKeylessConfig(environment);
   if (config.databaseUrl === null)
     throw new VerifyError('DATABASE_URL: is not set; serve prints it when it runs a Postgres of its own');
-  const readers = makeReaders(options, config);
   const urls = options.urls.length > 0 ? options.urls : [`http://127.0.0.1:${config.port}`];
+  const readers = await makeReaders(options, urls[0] ?? '', config);
   const pool = createPool(config.databaseUrl, {
     max: options.writers + 1,
     applicationName: 'settlewire verify',
@@ -120,9 +122,13 @@ function parseOptions(args: readonly string[]): Options {
 }
 
 /** One user of its own for each subscriber, who exists only in the token; or the owner of the token that was given. */
-function makeReaders({ token, subscribers, seconds }: Options, config: Config): Reader[] {
+async function makeReaders(
+  { token, subscribers, seconds }: Options,
+  url: string,
+  config: Config,
+): Promise<Reader[]> {
   if (token !== undefined) {
-    const topic = ownTopic(token);
+    const topic = await ownTopic(url, token);
     return Array.from({ length: subscribers }, () => ({ topic, token }));
   }
   return Array.from({ length: subscribers }, () => {
@@ -131,11 +137,14 @@ function makeReaders({ token, subscribers, seconds }: Options, config: Config): 
   });
 }
 
-function ownTopic(token: string): string {
+async function ownTopic(url: string, token: string): Promise<string> {
   const claims = jwt.decode(token);
   const subject = typeof claims === 'object' ? claims?.sub : undefined;
   if (subject === undefined) throw new VerifyError('--token: is not an access token with a sub');
-  return isUuid(subject) ? `user:${subject.toLowerCase()}` : `wallet:${normalWallet(subject)}`;
+  if (isUuid(subject)) return `user:${subject.toLowerCase()}`;
+  // With AUTHORIZE_FUNCTION users have ids of any form: only the instance knows whether this is one.
+  const user = `user:${subject}`;
+  return (await maySee(url, user, token)) ? user : `wallet:${normalWallet(subject)}`;
 }
 
 function mint(sub: string, expiresIn: number, config: Config): string {

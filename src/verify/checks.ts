@@ -54,12 +54,25 @@ export async function checkInstance(url: string, token: string, epoch: string): 
   const body = (await answer.json().catch(() => ({}))) as { code?: string; detail?: string; epoch?: string };
   if (answer.status === 401 || answer.status === 403)
     throw new VerifyError(
-      `${url} refuses the token: ${answer.status} ${body.code ?? ''}: ${body.detail ?? ''}`,
+      `${url} refuses the token: ${answer.status} ${body.code ?? ''}: ${body.detail ?? ''}` +
+        (answer.status === 403
+          ? ' With AUTHORIZE_FUNCTION give the --token of somebody whom it lets in.'
+          : ''),
     );
   if (answer.status !== 200 || body.epoch === undefined)
     throw new VerifyError(`${url} is no settlewire: ${answer.status} from /v1/cursor`);
   if (body.epoch !== epoch)
     throw new VerifyError(`${url} follows another database than DATABASE_URL, or an earlier epoch of it`);
+}
+
+/**
+ * @returns whether the instance lets this token follow the topic
+ * @throws VerifyError if it cannot be reached
+ */
+export async function maySee(url: string, topic: string, token: string): Promise<boolean> {
+  const answer = await get(`${url}/v1/events?topic=${encodeURIComponent(topic)}`, token);
+  await answer.body?.cancel();
+  return answer.status === 200;
 }
 
 async function get(url: string, token?: string): Promise<Response> {

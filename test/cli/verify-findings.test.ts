@@ -116,7 +116,9 @@ describe('what settlewire verify finds', function () {
     const url = await serve((request, response) => {
       response.writeHead(request.url === '/readyz' ? 200 : 403).end();
     });
-    expect(await refused(['--url', url])).to.equal(`${url} refuses the token: 403 : `);
+    expect(await refused(['--url', url])).to.equal(
+      `${url} refuses the token: 403 :  With AUTHORIZE_FUNCTION give the --token of somebody whom it lets in.`,
+    );
     const gone = createTcpServer();
     const port = await listen(gone);
     gone.close();

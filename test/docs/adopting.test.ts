@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import type pg from 'pg';
+import { runVerify } from '../../src/cli/verify.ts';
 import { createPool } from '../../src/database.ts';
 import { migrate } from '../../src/migrate.ts';
 import type { Service } from '../../src/service.ts';
@@ -9,7 +10,7 @@ import { startService } from '../support/service.ts';
 import { grantService, SERVICE_ROLE } from '../support/service-role.ts';
 import { scalar } from '../support/session.ts';
 import { SseClient } from '../support/sse-client.ts';
-import { mintToken } from '../support/tokens.ts';
+import { JWT_SECRET, mintToken } from '../support/tokens.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const page = await readFile(new URL('../../docs/adopting.md', import.meta.url), 'utf8');
@@ -125,6 +126,21 @@ describe('docs/adopting.md: tables that are not ours', () => {
     expect(foreign).to.deep.equal(missing);
     expect((await status('77', '/v1/events')).status, 'a user who does not exist').to.equal(403);
     expect((await status(ANA, '/v1/snapshot?topic=stream:7')).status).to.equal(404);
+  });
+
+  it('settlewire verify: exact, with the token of somebody who may come in, and says that it takes one', async () => {
+    const settings = { ...environment, DATABASE_URL: url, JWT_SECRET };
+    const args = ['--url', service.url, '--seconds', '1', '--subscribers', '2'];
+    let shown = '';
+    const print = (text: string): void => {
+      shown += text;
+    };
+    expect(await runVerify([...args, '--token', mintToken({ sub: ANA })], settings, print)).to.equal(true);
+    expect(shown).to.match(/exact/);
+    const refused = await runVerify(args, settings, print).catch((error: Error) => error);
+    expect(refused)
+      .to.have.property('message')
+      .that.matches(/403 forbidden: .* With AUTHORIZE_FUNCTION give the --token/);
   });
 
   it('who loses a row gets nothing after its place, live and replayed; who gains it gets nothing before', async () => {
