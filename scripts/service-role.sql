@@ -4,7 +4,8 @@
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -c "set settlewire.service_role = 'settlewire_service'" -f scripts/service-role.sql
 --   psql "$OWNER_URL" -c '\password settlewire_service'
 --
--- A role that exists is kept as it is, with its password. The password is asked for, hashed by psql and never in a log.
+-- Without that right: first let a DBA `create role settlewire_service login`. A role that exists is kept as it is, with its password.
+-- The password is asked for, hashed by psql and never in a log.
 do $$
 declare
   service name := nullif(current_setting('settlewire.service_role', true), '');

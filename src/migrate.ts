@@ -215,11 +215,12 @@ async function lockMigrations(db: Kysely<MigrationTables>): Promise<void> {
 }
 
 async function currentSchema(db: Kysely<MigrationTables>): Promise<string> {
-  const { rows } = await sql<{ schema: string | null }>`select current_schema() as schema`.execute(db);
-  const schema = rows[0]?.schema;
+  const { rows } = await sql<{ schema: string | null; path: string }>`
+    select current_schema() as schema, current_setting('search_path') as path`.execute(db);
+  const [{ schema, path } = { schema: null, path: '' }] = rows;
   if (!schema)
     throw new MigrationError(
-      'no schema named by the search_path of this connection exists, or its role may not use it',
+      `no schema named by the search_path of this connection (${path}) exists, or its role may not use it: create schema, or grant usage on it`,
     );
   return schema;
 }

@@ -110,6 +110,10 @@ async function checkMigrations(connectionString: string, { migrate }: Config): P
       : '';
     return fail('migrations', `to be applied: ${pending.join(', ')}`, `settlewire migrate${hint}`);
   } catch (error) {
-    return fail('migrations', (error as Error).message, 'see docs/operations.md');
+    return fail(
+      'migrations',
+      (error as Error).message,
+      'run it with the migrations of its own version, unchanged: install it anew',
+    );
   }
 }
