@@ -2,7 +2,7 @@ import type { Config } from '../config.ts';
 import { ResumeTokens } from './resume-token.ts';
 import { SessionCookie } from './session-cookie.ts';
 import { Tickets } from './ticket.ts';
-import type { IssuerKeys, TokenRules } from './token.ts';
+import { type IssuerKeys, type TokenRules, toSecretKey } from './token.ts';
 
 /** Everything that tells who is asking. */
 export interface Credentials {
@@ -23,7 +23,13 @@ export function createCredentials(
 ): Credentials {
   const { jwtSecrets, jwtIssuer, jwtAudience, signingSecrets } = config;
   return {
-    tokenRules: { secrets: jwtSecrets, issuerKeys, issuer: jwtIssuer, audience: jwtAudience, now },
+    tokenRules: {
+      secrets: jwtSecrets.map(toSecretKey),
+      issuerKeys,
+      issuer: jwtIssuer,
+      audience: jwtAudience,
+      now,
+    },
     sessionCookie: new SessionCookie(signingSecrets, config.cookieSameSite, now),
     tickets: new Tickets(signingSecrets, config.ticketSeconds, now),
     resumeTokens: new ResumeTokens(signingSecrets, config.resumeSeconds, now),

@@ -1,4 +1,4 @@
-import type { KeyObject } from 'node:crypto';
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import jwt from 'jsonwebtoken';
 import type { JwtSecret } from '../variables.ts';
 import { isKey } from './topics.ts';
@@ -43,14 +43,24 @@ export class KeysUnavailableError extends Error {
   override readonly name = 'KeysUnavailableError';
 }
 
+/** A {@link JwtSecret} as a key: made once, for what a text costs to become one at each token is most of what a token costs. */
+export interface SecretKey {
+  readonly kid: string | null;
+  readonly key: KeyObject;
+}
+
 export interface TokenRules {
-  readonly secrets: readonly JwtSecret[];
+  readonly secrets: readonly SecretKey[];
   /** Null where there is no JWKS. */
   readonly issuerKeys: IssuerKeys | null;
   readonly issuer: string | null;
   readonly audience: string | null;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+}
+
+export function toSecretKey({ kid, secret }: JwtSecret): SecretKey {
+  return { kid, key: createSecretKey(secret, 'utf8') };
 }
 
 /** What an issuer may sign with: the kind of key decides which, never the token. */
@@ -109,11 +119,11 @@ function decode(token: string): Record<string, unknown> {
 }
 
 /** A token without a kid is checked with the secret without one; with a single secret its name does not matter. */
-function secretOf(kid: string | null, { secrets }: TokenRules): string | undefined {
+function secretOf(kid: string | null, { secrets }: TokenRules): KeyObject | undefined {
   const secret =
     secrets.find((candidate) => candidate.kid === kid) ??
     (kid === null && secrets.length === 1 ? secrets[0] : undefined);
-  return secret?.secret;
+  return secret?.key;
 }
 
 /**
@@ -123,7 +133,7 @@ function secretOf(kid: string | null, { secrets }: TokenRules): string | undefin
  */
 export function verifySigned(
   token: string,
-  key: string | KeyObject,
+  key: KeyObject,
   options: jwt.VerifyOptions & { algorithms: readonly [jwt.Algorithm] },
 ): jwt.JwtPayload {
   try {

@@ -1,7 +1,12 @@
 import { createHmac } from 'node:crypto';
 import { expect } from 'chai';
 import { Jwks, type JwksOptions } from '../../src/access/jwks.ts';
-import { CredentialError, KeysUnavailableError, verifyAccessToken } from '../../src/access/token.ts';
+import {
+  CredentialError,
+  KeysUnavailableError,
+  toSecretKey,
+  verifyAccessToken,
+} from '../../src/access/token.ts';
 import { IssuerKey, JwksEndpoint } from '../support/jwks-endpoint.ts';
 import { Stage } from '../support/stage.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -47,7 +52,7 @@ describe('the keys of an issuer', () => {
   async function outcome(token: string, issuerKeys: Jwks | null = jwks): Promise<string> {
     try {
       await verifyAccessToken(token, {
-        secrets: [{ kid: null, secret: SECRET }],
+        secrets: [toSecretKey({ kid: null, secret: SECRET })],
         issuerKeys,
         issuer: null,
         audience: null,

@@ -6,7 +6,7 @@ import { OwnTokens, type Purpose } from '../../src/access/own-token.ts';
 import { ResumeTokens } from '../../src/access/resume-token.ts';
 import { SessionCookie } from '../../src/access/session-cookie.ts';
 import { Tickets } from '../../src/access/ticket.ts';
-import { type Claims, CredentialError, verifyAccessToken } from '../../src/access/token.ts';
+import { type Claims, CredentialError, toSecretKey, verifyAccessToken } from '../../src/access/token.ts';
 import { Stage } from '../support/stage.ts';
 import { JWT_SECRET } from '../support/tokens.ts';
 import { makePerson } from '../support/world.ts';
@@ -98,7 +98,7 @@ describe('tokens of our own', () => {
     });
 
     it(`${purpose}: is no access token, of ours or of another backend`, async () => {
-      const secrets = [{ kid: null, secret: SECRETS[0] }];
+      const secrets = [toSecretKey({ kid: null, secret: SECRETS[0] })];
       const rules = { secrets, issuerKeys: null, issuer: null, audience: null, now };
       const refusal = await verifyAccessToken(token(), rules).catch((error: unknown) => error);
       expect(refusal).to.be.instanceOf(CredentialError);

@@ -2,7 +2,13 @@ import { createHmac, generateKeyPairSync } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import jwt from 'jsonwebtoken';
-import { type Claims, CredentialError, type TokenRules, verifyAccessToken } from '../../src/access/token.ts';
+import {
+  type Claims,
+  CredentialError,
+  type TokenRules,
+  toSecretKey,
+  verifyAccessToken,
+} from '../../src/access/token.ts';
 
 const SECRET = 'the first secret of these tests, long enough to be one';
 const OTHER = 'the second secret of these tests, long enough as well';
@@ -10,7 +16,7 @@ const NOW = 1_800_000_000;
 
 function rules(changes: Partial<TokenRules> = {}): TokenRules {
   return {
-    secrets: [{ kid: null, secret: SECRET }],
+    secrets: [toSecretKey({ kid: null, secret: SECRET })],
     issuerKeys: null,
     issuer: null,
     audience: null,
@@ -106,7 +112,7 @@ describe('an access token', () => {
       'that is an HMAC with a public key',
       forge({ alg: 'HS256', typ: 'JWT' }, claims, publicPem),
       'unauthenticated',
-      { secrets: [{ kid: null, secret: SECRET }] },
+      { secrets: [toSecretKey({ kid: null, secret: SECRET })] },
     ],
     ['without exp', forge({ alg: 'HS256' }, { sub: USER }), 'unauthenticated'],
     ['with exp as text', forge({ alg: 'HS256' }, { sub: USER, exp: String(NOW + 60) }), 'unauthenticated'],
@@ -165,10 +171,7 @@ describe('an access token', () => {
 
   it('is checked with the key that its kid names, and with no other', async () => {
     const two = {
-      secrets: [
-        { kid: 'old', secret: OTHER },
-        { kid: 'new', secret: SECRET },
-      ],
+      secrets: [toSecretKey({ kid: 'old', secret: OTHER }), toSecretKey({ kid: 'new', secret: SECRET })],
     };
     expect(await outcome(sign({}, SECRET, { keyid: 'new' }), two)).to.equal('ok');
     expect(await outcome(sign({}, OTHER, { keyid: 'old' }), two)).to.equal('ok');
@@ -177,7 +180,7 @@ describe('an access token', () => {
     expect(await outcome(sign(), two), 'no kid, several keys').to.equal('unauthenticated');
     expect(await outcome(forge({ alg: 'HS256', kid: ['new'] }, claims), two)).to.equal('unauthenticated');
     expect(await outcome(forge({ alg: 'HS256', kid: '__proto__' }, claims), two)).to.equal('unauthenticated');
-    const one = { secrets: [{ kid: 'only', secret: SECRET }] };
+    const one = { secrets: [toSecretKey({ kid: 'only', secret: SECRET })] };
     expect(await outcome(sign(), one), 'no kid, one key').to.equal('ok');
     expect(await outcome(sign({}, SECRET, { keyid: 'another' }), one)).to.equal('unauthenticated');
     expect(await outcome(sign({}, SECRET, { keyid: 'any' })), 'a kid, one key without').to.equal(
