@@ -1,7 +1,8 @@
 import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import type { OutboxEvent } from '../outbox/event.ts';
 import type { History } from '../outbox/reader.ts';
-import { encodeEvent } from '../sse/frame.ts';
+import { encodeEvent, type Frame } from '../sse/frame.ts';
+import { Bundle } from './bundle.ts';
 import { ReplayWindow } from './replay-window.ts';
 import { SharedBytes } from './shared-bytes.ts';
 import type { Subscriber } from './subscriber.ts';
@@ -12,7 +13,7 @@ const REPLAY_SHARE_MS = 3;
 
 /**
  * Topic → subscribers, in one process. The relay gives it every event once and in order; it hands the same bytes to every
- * live subscriber of the topic, one write per subscriber and batch.
+ * live subscriber of the topic, one write per subscriber and batch (and one more where a batch changes access).
  */
 export class Hub {
   readonly #windowLimits: { maxEvents: number; maxBytes: number };
@@ -69,19 +70,32 @@ export class Hub {
 
   /** Hands on a batch: events after the hub's cursor, in order, none missing. */
   dispatch(events: readonly OutboxEvent[]): void {
-    const nothing = new SharedBytes();
-    const touched: Subscriber[] = [];
-    for (const event of events) {
-      const frame = encodeEvent(event);
-      this.#window.push(frame);
-      for (const group of [this.#byTopic.get(frame.topic), this.#ofAll]) {
-        if (group === undefined) continue;
-        for (const subscriber of group) if (subscriber.offer(frame, nothing)) touched.push(subscriber);
-      }
-    }
+    const frames = events.map(encodeEvent);
+    for (const frame of frames) this.#window.push(frame);
     // The cursor moves before the writes: a subscriber that turns from live to replaying in its write looks for events up to here.
     this.#cursor = events.at(-1)?.id ?? this.#cursor;
-    for (const subscriber of touched) subscriber.flush();
+    for (const part of cutAtAccess(frames)) this.#hand(part);
+  }
+
+  /** @param frames at least one; if one of them changes access it is the only one */
+  #hand(frames: readonly Frame[]): void {
+    const bundles = new Map<string, Bundle>();
+    let all: Bundle | undefined;
+    for (const frame of frames) {
+      const bundle = bundles.get(frame.topic);
+      if (bundle === undefined) bundles.set(frame.topic, new Bundle(frame.topic, frame));
+      else bundle.add(frame);
+      if (all === undefined) all = new Bundle(undefined, frame);
+      else all.add(frame);
+    }
+    const touched: Subscriber[] = [];
+    const offer = (bundle: Bundle, group: Iterable<Subscriber>): void => {
+      for (const subscriber of group) if (subscriber.offer(bundle)) touched.push(subscriber);
+    };
+    for (const [topic, bundle] of bundles) offer(bundle, this.#byTopic.get(topic) ?? []);
+    if (all !== undefined) offer(all, this.#ofAll);
+    const nothing = new SharedBytes();
+    for (const subscriber of touched) subscriber.flush(nothing);
   }
 
   /** Ends the streams whose credential was revoked, before the relay has come to the event that says so. */
@@ -121,4 +135,16 @@ export class Hub {
     const group = this.#byTopic.get(topic);
     if (group?.delete(subscriber) && group.size === 0) this.#byTopic.delete(topic);
   }
+}
+
+/** A frame that changes access also changes who hears those after it: it goes by itself, between the others. */
+function* cutAtAccess(frames: readonly Frame[]): Generator<readonly Frame[]> {
+  let from = 0;
+  for (const [index, { access }] of frames.entries()) {
+    if (access === undefined) continue;
+    if (from < index) yield frames.slice(from, index);
+    yield frames.slice(index, index + 1);
+    from = index + 1;
+  }
+  if (from < frames.length) yield from === 0 ? frames : frames.slice(from);
 }

@@ -1,6 +1,7 @@
 import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import { Chunk } from '../sse/chunk.ts';
 import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } from '../sse/frame.ts';
+import type { Bundle } from './bundle.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
 import { Past, type Replay, type Stretch } from './past.ts';
@@ -52,9 +53,9 @@ export class Subscriber {
   #sentId: number;
   #state: 'replaying' | 'live' | 'ended' = 'replaying';
   #caughtUp = false;
-  /** What the current batch holds for this subscriber, and how many bytes of it still fit. */
-  #pending: SharedBytes | undefined;
-  #room = 0;
+  /** What is being dispatched: one bundle, and perhaps others of other topics. */
+  #offered: Bundle | undefined;
+  #offeredToo: Bundle[] | undefined;
   #endReason: DisconnectReason | undefined;
 
   constructor(options: SubscriberOptions) {
@@ -88,35 +89,67 @@ export class Subscriber {
   }
 
   /**
-   * Takes a frame of the batch that is being dispatched.
-   * @param nothing the batch's common beginning
-   * @returns whether this is the subscriber's first frame of the batch, so that it must be flushed
+   * Notes frames that are being dispatched.
+   * @returns whether they are the first ones, so that the subscriber must be flushed
    */
-  offer(frame: Frame, nothing: SharedBytes): boolean {
-    if (this.#state !== 'live' || frame.id <= this.#cursor) return false;
-    const first = this.#pending === undefined;
-    if (this.#pending === undefined) {
-      this.#pending = nothing;
-      this.#room = this.#options.bufferBytes - this.#options.sink.buffered;
+  offer(bundle: Bundle): boolean {
+    if (this.#state !== 'live') return false;
+    if (this.#offered === undefined) {
+      this.#offered = bundle;
+      return true;
     }
-    if (this.#pending.length + frame.chunk.length > this.#room) {
-      this.#state = 'replaying';
-      this.#cursor = frame.id - 1;
-      return first;
-    }
-    this.#cursor = frame.id;
-    if (this.#take(frame)) this.#pending = this.#pending.follow(frame);
-    return first;
+    this.#offeredToo ??= [];
+    this.#offeredToo.push(bundle);
+    return false;
   }
 
-  /** Writes what the batch held, in one write. */
-  flush(): void {
-    const pending = this.#pending;
-    this.#pending = undefined;
-    if (this.#state === 'ended') return;
-    if (pending !== undefined && pending.length > 0) this.#options.sink.write(pending.chunk());
+  /**
+   * Takes what was offered, and writes it in one write.
+   * @param nothing the common beginning of all who are flushed now
+   */
+  flush(nothing: SharedBytes): void {
+    const offered = this.#offered;
+    const offeredToo = this.#offeredToo;
+    this.#offered = undefined;
+    this.#offeredToo = undefined;
+    if (offered === undefined || this.#state !== 'live') return;
+    if (offeredToo === undefined && this.#takeWhole(offered)) return;
+    const frames = [offered, ...(offeredToo ?? [])].flatMap((bundle) => bundle.frames);
+    this.#takeEach(offeredToo === undefined ? frames : frames.sort((a, b) => a.id - b.id), nothing);
     if (this.#endReason !== undefined) this.end(this.#endReason);
-    else if (this.#state === 'replaying') void this.#catchUp();
+    else if (this.state === 'replaying') void this.#catchUp();
+  }
+
+  /** Takes a bundle if there is nothing to decide frame by frame: what nearly every subscriber does with nearly every batch. */
+  #takeWhole(bundle: Bundle): boolean {
+    const { subscription, sink, has, bufferBytes } = this.#options;
+    const { topic, first, last } = bundle;
+    if (first.access !== undefined || first.id <= this.#cursor || first.id <= has) return false;
+    if (topic === undefined || subscription.has(topic)) {
+      if (bundle.length > bufferBytes - sink.buffered) return false;
+      this.#sentId = last.id;
+      sink.write(bundle.chunk());
+    }
+    this.#cursor = last.id;
+    return true;
+  }
+
+  /** Takes frames one by one, up to the first that does not fit: that one and all after it are replayed. One that changes access is the only one. */
+  #takeEach(frames: readonly Frame[], nothing: SharedBytes): void {
+    const { sink, bufferBytes } = this.#options;
+    const room = bufferBytes - sink.buffered;
+    let taken = nothing;
+    for (const frame of frames) {
+      if (frame.id <= this.#cursor) continue;
+      if (taken.length + frame.chunk.length > room) {
+        this.#state = 'replaying';
+        this.#cursor = frame.id - 1;
+        break;
+      }
+      this.#cursor = frame.id;
+      if (this.#take(frame)) taken = taken.follow(frame);
+    }
+    if (taken.length > 0) sink.write(taken.chunk());
   }
 
   /** Keeps the connection alive and a quiet client's cursor close to the head. To be called every heartbeat interval. */

@@ -63,9 +63,14 @@ export class Subscription {
     return this.#mode === 'all' ? ['*'] : [...this.#topics].slice(0, max);
   }
 
+  /** Whether it delivers this topic, at its cursor. */
+  has(topic: string): boolean {
+    return this.#mode === 'all' || this.#topics.has(topic);
+  }
+
   /** Whether it delivers all of these topics, at its cursor. */
   delivers(topics: readonly string[]): boolean {
-    return this.#mode === 'all' || topics.every((topic) => this.#topics.has(topic));
+    return topics.every((topic) => this.has(topic));
   }
 
   /**
@@ -75,7 +80,7 @@ export class Subscription {
    * somebody has linked it is the topic of a user that the session does not know yet.
    */
   apply(frame: Frame): Effect {
-    const wanted = this.#mode === 'all' || this.#topics.has(frame.topic);
+    const wanted = this.has(frame.topic);
     const change = frame.access;
     if (change === undefined) return deliverIf(wanted);
     const known = this.#known.has(frame.id);

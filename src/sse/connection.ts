@@ -30,8 +30,9 @@ const LINGER_MS = 1000;
 /**
  * The connection of one SSE subscriber: where its bytes go and how fast they go. See wire.ts for what it does below node:http.
  *
- * The socket's idle time-out runs; Node starts it anew with each write and whenever the kernel has taken some of one. It counts
- * only if bytes wait, however few: so a peer without any progress is cut off, and a quiet stream is not.
+ * While bytes wait, however few, the socket's idle time-out runs; Node starts it anew with each write and whenever the kernel has
+ * taken some of one. So a peer without any progress is cut off, a quiet stream is not, and a write that the kernel takes whole,
+ * as nearly all are, has no timer to touch.
  */
 export class Connection implements Sink {
   readonly #socket: Socket;
@@ -40,6 +41,8 @@ export class Connection implements Sink {
   /** Until the socket has been taken from it. */
   #response: ServerResponse | undefined;
   #state: 'open' | 'ended' | 'closed' = 'open';
+  /** The idle time-out runs. */
+  #watched = false;
   #stalled = false;
   readonly #untilDrained: (() => void)[] = [];
   #cut: NodeJS.Timeout | undefined;
@@ -63,7 +66,7 @@ export class Connection implements Sink {
     response.on('timeout', () => {});
     socket.once('close', () => this.#close());
     this.#listen();
-    socket.setTimeout(options.stallMs);
+    this.#watch(options.stallMs);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     setImmediate(() => this.#takeSocket());
   }
@@ -73,7 +76,9 @@ export class Connection implements Sink {
   }
 
   write(chunk: Chunk): void {
-    if (this.#state === 'open') this.#socket.write(this.#chunked ? chunk.framed : chunk.bytes);
+    if (this.#state !== 'open') return;
+    this.#socket.write(this.#chunked ? chunk.framed : chunk.bytes);
+    if (!this.#watched && this.#socket.writableLength > 0) this.#watch(this.#options.stallMs);
   }
 
   async drained(): Promise<void> {
@@ -107,7 +112,14 @@ export class Connection implements Sink {
     this.#socket.on('drain', () => this.#releaseDrained());
     this.#socket.on('timeout', () => {
       if (this.#socket.writableLength > 0) this.#cutOff();
+      else this.#watch(0);
     });
+  }
+
+  /** @param idleMs 0 for not at all */
+  #watch(idleMs: number): void {
+    this.#watched = idleMs > 0;
+    this.#socket.setTimeout(idleMs);
   }
 
   #cutOff(): void {

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { Hub } from '../../src/hub/hub.ts';
+import { SharedBytes } from '../../src/hub/shared-bytes.ts';
 import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
 import { SlowSocket } from '../support/subscriber-world.ts';
@@ -45,7 +46,7 @@ describe('a hub', () => {
     subscriber.end('draining');
     const said = socket.text;
     hub.dispatch([{ id: 6, topic: 'user:me', type: 'test:happened', data: '{}' }]);
-    subscriber.flush();
+    subscriber.flush(new SharedBytes());
     subscriber.heartbeat();
     expect(socket.text).to.equal(said).and.to.contain('max_age');
     expect(reasons).to.deep.equal(['max_age']);

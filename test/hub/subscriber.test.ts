@@ -51,11 +51,12 @@ describe('a subscriber', () => {
         fc.constantFrom(0, 3, 1000),
         fc.constantFrom(1, 2, 5),
         fc.subarray(TOPICS),
-        async (missed, then, windowEvents, pageEvents, granted) => {
+        fc.constantFrom('feed' as const, 'all' as const),
+        async (missed, then, windowEvents, pageEvents, granted, mode) => {
           const world = new SubscriberWorld(100, windowEvents, pageEvents, [
             ...new Set([...granted, 'user:me']),
           ]);
-          const subscriber = world.subscribe();
+          const subscriber = world.subscribe(mode);
           const run = async (step: Step): Promise<void> => {
             if (step.do === 'commit') world.commit(step.topics, step.bytes);
             else if (step.do === 'grant' || step.do === 'revoke')
@@ -76,7 +77,7 @@ describe('a subscriber', () => {
           expect(subscriber.state).to.equal('live');
           const got = blocks(world.socket.text);
           expect(got.filter(({ type }) => type.includes(':')).map(({ id }) => id)).to.deep.equal(
-            world.expected,
+            mode === 'all' ? world.events.map(({ id }) => id) : world.expected,
           );
           // Ids never go back, so that a client can come back from any of them; caught-up comes once.
           const ids = got.map(({ id }) => id ?? 0);
@@ -88,10 +89,10 @@ describe('a subscriber', () => {
         },
       ),
       {
-        numRuns: 300,
+        numRuns: 400,
         examples: [
           // A frame that does not fit, between turning live and the end of the replay that led there.
-          [[], [{ do: 'page' }, { do: 'commit', topics: [3, 3], bytes: 9000 }], 0, 1, []],
+          [[], [{ do: 'page' }, { do: 'commit', topics: [3, 3], bytes: 9000 }], 0, 1, [], 'feed'],
           // Frames of which the last would not fit beside the others.
           [
             [
@@ -103,6 +104,7 @@ describe('a subscriber', () => {
             1000,
             1,
             ['stream:a'],
+            'feed',
           ],
         ],
       },
@@ -153,6 +155,20 @@ describe('a subscriber', () => {
     await turn();
     return got;
   }
+
+  it('that asked for a topic by name hears its own, and is not given what others say there', async () => {
+    const world = new SubscriberWorld(100, 1000, 1, ['stream:a', 'user:me']);
+    const got = await startAhead(world);
+    world.commit([0, 0, 0, 0]);
+    world.commit([3, 3]);
+    world.commit([3, 0]);
+    const wanted = world.events.filter(({ id, topic }) => id > 104 && topic === 'stream:a');
+    expect(
+      blocks(got.text)
+        .slice(1)
+        .map(({ id }) => id),
+    ).to.deep.equal(wanted.map(({ id }) => id));
+  });
 
   it('that is ahead of this hub is live at once and waits for what comes after its cursor', async () => {
     const world = new SubscriberWorld(100, 1000, 1, ['stream:a', 'user:me']);

@@ -65,11 +65,12 @@ export class SubscriberWorld {
     this.#granted = new Set(granted);
   }
 
-  subscribe(): Subscriber {
+  /** @param mode `all` for an administrator, who must get every event */
+  subscribe(mode: 'feed' | 'all' = 'feed'): Subscriber {
     const subscriber = new Subscriber({
       hub: this.hub,
       sink: this.socket,
-      subscription: new Subscription({ mode: 'feed', topics: this.#granted, own: ['user:me'] }),
+      subscription: new Subscription({ mode, topics: this.#granted, own: ['user:me'] }),
       cursor: this.cursor,
       has: this.cursor,
       replay: (topics, after, through) => this.#page(topics, after, through),
