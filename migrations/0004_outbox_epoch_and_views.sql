@@ -101,7 +101,7 @@ comment on column outbox_recent.topic is 'As in outbox.';
 comment on column outbox_recent.type is 'As in outbox.';
 comment on column outbox_recent.data is 'As in outbox.';
 
-create view outbox_stats as
+create view outbox_partitions as
 select c.relname::text as partition, b.from_id, b.to_id, first_row.id as oldest_id, first_row.created_at as oldest,
        last_row.id as newest_id, last_row.created_at as newest, rate.events_last_minute,
        pg_total_relation_size(c.oid) as bytes
@@ -121,16 +121,54 @@ select c.relname::text as partition, b.from_id, b.to_id, first_row.id as oldest_
                            where o.created_at > clock_timestamp() - interval '1 minute') rate on true
  where i.inhparent = 'outbox'::regclass
  order by b.from_id nulls last;
-comment on view outbox_stats is 'A line per partition: what it spans, holds and weighs, and how many events it took in the last minute.';
-comment on column outbox_stats.partition is 'Table name of the partition.';
-comment on column outbox_stats.from_id is 'First id it may hold; null for the default partition.';
-comment on column outbox_stats.to_id is 'First id it may no longer hold; null for the default partition.';
-comment on column outbox_stats.oldest_id is 'Smallest id in it.';
-comment on column outbox_stats.oldest is 'When that was appended.';
-comment on column outbox_stats.newest_id is 'Highest id in it.';
-comment on column outbox_stats.newest is 'When that was appended.';
-comment on column outbox_stats.events_last_minute is 'Events of the last minute among its newest 100,000 ids.';
-comment on column outbox_stats.bytes is 'Size on disk with its indexes.';
+comment on view outbox_partitions is 'A line per partition: what it spans, holds and weighs, and how many events it took in the last minute.';
+comment on column outbox_partitions.partition is 'Table name of the partition.';
+comment on column outbox_partitions.from_id is 'First id it may hold; null for the default partition.';
+comment on column outbox_partitions.to_id is 'First id it may no longer hold; null for the default partition.';
+comment on column outbox_partitions.oldest_id is 'Smallest id in it.';
+comment on column outbox_partitions.oldest is 'When that was appended.';
+comment on column outbox_partitions.newest_id is 'Highest id in it.';
+comment on column outbox_partitions.newest is 'When that was appended.';
+comment on column outbox_partitions.events_last_minute is 'Events of the last minute among its newest 100,000 ids.';
+comment on column outbox_partitions.bytes is 'Size on disk with its indexes.';
+
+-- What a DBA sees of the doorbell and of ordering. L and the locks are looked at in one statement, so `horizon` is for people to look at.
+create view outbox_stats as
+select sessions.relays, sessions.relays_listening,
+       (select count(*) from pg_locks x
+         where x.locktype = 'advisory' and x.objsubid = 1 and x.classid::bigint >> 16 = 21336 and x.mode = 'ShareLock' and x.granted
+           and x.database = (select d.oid from pg_database d where d.datname = current_database())) as relays_asleep,
+       writers.writers_in_flight, holder.pid as held_by, clock_timestamp() - holder.since as held_for,
+       ids.last_id, bound.horizon, ids.last_id - bound.horizon as behind,
+       (select clock_timestamp() - o.created_at from outbox o where o.id > bound.horizon order by o.id limit 1) as lag,
+       partitions.events_last_minute, partitions.oldest, partitions.newest, partitions.bytes,
+       pg_notification_queue_usage() as notify_queue
+  from (select count(*) filter (where a.application_name = 'settlewire relay') as relays,
+               count(*) filter (where a.application_name = 'settlewire listen') as relays_listening
+          from pg_stat_activity a where a.datname = current_database()) sessions
+ cross join (select pg_sequence_last_value('outbox_id_seq') as last_id) ids
+ cross join (select count(*) as writers_in_flight, min(i.horizon) as horizon from outbox_inflight i) writers
+ cross join (select sum(p.events_last_minute)::bigint as events_last_minute, min(p.oldest) as oldest, max(p.newest) as newest,
+                    sum(p.bytes)::bigint as bytes from outbox_partitions p) partitions
+  left join (select i.pid, i.since from outbox_inflight i order by i.horizon, i.since limit 1) holder on true
+ cross join lateral (select case when pg_is_in_recovery() then null else least(ids.last_id, writers.horizon) end as horizon) bound;
+comment on view outbox_stats is
+  'One line: relays and their doorbell, writers in flight, horizon, lag, rate, size. What an instance alone knows is in its metrics: rings, reads, batch sizes, the time until an event was handed on.';
+comment on column outbox_stats.relays is 'Relays connected to this database: sessions whose application_name is settlewire relay.';
+comment on column outbox_stats.relays_listening is 'Their sessions that LISTEN. Fewer than relays: some poll because they cannot listen.';
+comment on column outbox_stats.relays_asleep is 'Sessions that hold the doorbell key. While there is one, commits with events NOTIFY; 0: all relays poll, or there is none.';
+comment on column outbox_stats.writers_in_flight is 'Transactions that may still commit events, see outbox_inflight. On a standby always 0.';
+comment on column outbox_stats.held_by is 'Of these the backend that holds back readers the most.';
+comment on column outbox_stats.held_for is 'How long its transaction has lasted; null to roles that may not see it (pg_read_all_stats).';
+comment on column outbox_stats.last_id is 'The last id that was given out; null to roles without SELECT on the sequence. On a standby up to 32 too high.';
+comment on column outbox_stats.horizon is 'No reader gets an event above this id now. Only to look at: see outbox_horizon(). Null on a standby.';
+comment on column outbox_stats.behind is 'Ids above the horizon: above 0 for milliseconds while writers commit; if it stays, look at held_by.';
+comment on column outbox_stats.lag is 'How long the first committed event above the horizon has been waiting for a writer before it; null: none waits.';
+comment on column outbox_stats.events_last_minute is 'As in outbox_partitions, of all of them.';
+comment on column outbox_stats.oldest is 'When the oldest event was appended.';
+comment on column outbox_stats.newest is 'When the newest event was appended.';
+comment on column outbox_stats.bytes is 'Size on disk with indexes.';
+comment on column outbox_stats.notify_queue is 'How full the queue of NOTIFY is, of the whole cluster: 0 to 1. At 1 every commit that rings fails: a session listens and never ends its transaction.';
 
 revoke all on function outbox_new_epoch(), outbox_is_elsewhere(), outbox_follow_epoch(), outbox_replace_epoch(uuid) from public;
-revoke all on outbox_recent, outbox_stats from public;
+revoke all on outbox_recent, outbox_partitions, outbox_stats from public;

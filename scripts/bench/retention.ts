@@ -49,7 +49,7 @@ async function run(url: string): Promise<void> {
   for (const statement of PLAIN.split(';')) await client.query(statement);
   // Partitions of a fifth of what is kept; the first ones, made for a million ids, hold nothing yet.
   const { rows: made } = await client.query<{ partition: string }>(
-    'select partition from outbox_stats where from_id is not null',
+    'select partition from outbox_partitions where from_id is not null',
   );
   for (const { partition } of made) await client.query(`drop table ${partition}`);
   await client.query('update outbox_meta set partition_ids = $1', [ids]);

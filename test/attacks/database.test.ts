@@ -110,6 +110,7 @@ describe('the database, attacked', () => {
         'select from outbox',
         'table outbox_default',
         'table outbox_recent',
+        'table outbox_partitions',
         'table outbox_stats',
         'select last_value from outbox_id_seq',
         'copy outbox to stdout',

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { createPool } from '../../src/database.ts';
 import { migrate } from '../../src/migrate.ts';
 import type { Service } from '../../src/service.ts';
-import { putBack, takeBaseBackup } from '../support/base-backup.ts';
+import { putBack, startStandby, takeBaseBackup } from '../support/base-backup.ts';
 import { MovableAddress } from '../support/movable-address.ts';
 import { OwnPostgres } from '../support/own-postgres.ts';
 import { ReturningClient } from '../support/returning-client.ts';
@@ -249,12 +249,8 @@ describe('a database that has lost events which clients have', function () {
 
   it('replaced by a standby that lacks the last commits: an instance that stays finds the new timeline as it reconnects', async () => {
     const primary = server;
-    const standby = await startServer();
+    const standby = await startStandby(primary, directory);
     second = standby;
-    await standby.stopFast();
-    await takeBaseBackup(primary, join(directory, 'standby'));
-    await putBack(join(directory, 'standby'), standby, 'standby', primary.url);
-    await standby.start();
     const address = await MovableAddress.of(primary.url);
     closing.push(() => address.close());
     const service = await serve(address.url);

@@ -1,89 +1,38 @@
-import { execFile } from 'node:child_process';
-import { appendFile, chmod, chown, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { expect } from 'chai';
 import type { Pool } from 'pg';
 import { createPool } from '../../src/database.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/embedded-postgres.ts';
-import { migrate } from '../../src/migrate.ts';
 import { readPage } from '../../src/outbox/reader.ts';
 import { Replayer } from '../../src/outbox/replayer.ts';
 import { Replica } from '../../src/outbox/replica.ts';
+import { startStandby } from '../support/base-backup.ts';
+import { OwnPostgres } from '../support/own-postgres.ts';
 import { append, column, failure, scalar } from '../support/session.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-const run = promisify(execFile);
-
-/** A copy of a running server's data, as a base backup makes it, set up to follow that server. */
-async function makeStandby(
-  primaryDir: string,
-  primary: EmbeddedPostgres,
-  db: Pool,
-  dir: string,
-): Promise<void> {
-  const client = await db.connect();
-  await client.query("select pg_backup_start('standby', true)");
-  await run('cp', ['-a', `${primaryDir}/.`, dir]);
-  const { rows } = await client.query('select labelfile from pg_backup_stop()');
-  client.release();
-  const data = join(dir, 'postgres');
-  await Promise.all([
-    rm(join(dir, 'settlewire.lock'), { force: true }),
-    rm(join(data, 'postmaster.pid'), { force: true }),
-    rm(join(data, 'postmaster.opts'), { force: true }),
-  ]);
-  const url = new URL(primary.url);
-  const conninfo = `host=${url.hostname} port=${url.port} user=postgres password=${decodeURIComponent(url.password)}`;
-  await appendFile(join(data, 'postgresql.auto.conf'), `primary_conninfo = '${conninfo}'\n`);
-  const { uid, gid } = await stat(data);
-  for (const [name, text] of [
-    ['backup_label', String(rows[0]?.labelfile)],
-    ['standby.signal', ''],
-  ] as const) {
-    await writeFile(join(data, name), text, { mode: 0o600 });
-    await chown(join(data, name), uid, gid);
-  }
-}
-
-async function makeDir(): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'settlewire-standby-'));
-  await chmod(dir, 0o755);
-  return dir;
-}
-
 describe('a standby', function () {
   this.timeout(60_000);
-  const dirs: string[] = [];
-  const servers: EmbeddedPostgres[] = [];
-  const pools: Pool[] = [];
+  const servers: OwnPostgres[] = [];
+  let directory: string;
   let primary: Pool;
   let standby: Pool;
 
-  async function start(dataDir: string): Promise<{ server: EmbeddedPostgres; pool: Pool }> {
-    const server = await startEmbeddedPostgres({ dataDir, log: () => {} });
-    servers.push(server);
-    const pool = createPool(server.url, { max: 4, applicationName: 'test' });
-    pools.push(pool);
-    return { server, pool };
-  }
-
   before(async () => {
-    dirs.push(await makeDir(), await makeDir());
-    const [primaryDir = '', standbyDir = ''] = dirs;
-    const { server, pool } = await start(primaryDir);
-    primary = pool;
-    await migrate({ connectionString: server.url, set: 'outbox' });
+    directory = await mkdtemp(join(tmpdir(), 'settlewire-standby-'));
+    const first = await OwnPostgres.start({ settings: { fsync: 'off' } });
+    servers.push(first);
+    primary = first.pool;
     await append(primary);
-    await makeStandby(primaryDir, server, primary, standbyDir);
-    standby = (await start(standbyDir)).pool;
+    const second = await startStandby(first, directory);
+    servers.push(second);
+    standby = second.pool;
   });
 
   after(async () => {
-    for (const pool of pools) await pool.end();
-    for (const server of servers.reverse()) await server.stop();
-    for (const dir of dirs) await rm(dir, { recursive: true, force: true });
+    for (const server of servers.reverse()) await server.remove();
+    await rm(directory, { recursive: true, force: true });
   });
 
   it('has no horizon: its writers are not in its lock table, so whatever would need one raises', async () => {
@@ -98,6 +47,11 @@ describe('a standby', function () {
       expect(code, read).to.equal('55000');
       expect(message).to.match(/^a standby has no horizon/);
     }
+  });
+
+  it('shows in outbox_stats what a standby knows, and no horizon', async () => {
+    const { rows } = await standby.query('select * from outbox_stats');
+    expect(rows[0]).to.include({ relays: 0, horizon: null, behind: null, writers_in_flight: 0 });
   });
 
   it('can replay what the primary has settled', async () => {
@@ -197,7 +151,6 @@ describe('a standby', function () {
   it('for replays that does not answer is left alone for a while, and the primary is asked', async () => {
     const head = await append(primary);
     const nobody = createPool('postgres://nobody@127.0.0.1:1/none', { max: 1 });
-    pools.push(nobody);
     const replica = makeReplica(nobody);
     expect(await replica.page('all', 0, head, LIMITS)).to.equal(undefined);
     expect(await replica.page('all', 0, head, LIMITS)).to.equal(undefined);
@@ -205,11 +158,12 @@ describe('a standby', function () {
     nowMs = 6000;
     await replica.page('all', 0, head, LIMITS);
     expect(warnings, 'asked again').to.equal(2);
+    await nobody.end();
   });
 
   it('opens a new epoch once it is promoted: ids that it never received may be given out again', async () => {
     const before = await scalar(primary, 'select epoch from outbox_meta');
-    await servers[0]?.stop();
+    await servers[0]?.stopFast();
     await standby.query('select pg_promote()');
     expect(await scalar(standby, 'select outbox_follow_epoch()')).to.not.equal(before);
     expect(await scalar(standby, 'select first_id from outbox_meta')).to.be.above(1_000_000_000);

@@ -14,7 +14,10 @@ describe('partitions of the outbox', () => {
   beforeEach(async () => {
     database = await createTestDatabase();
     pool = database.pool;
-    const made = await column<string>(pool, 'select partition from outbox_stats where from_id is not null');
+    const made = await column<string>(
+      pool,
+      'select partition from outbox_partitions where from_id is not null',
+    );
     for (const partition of made) await pool.query(`drop table ${partition}`);
     await pool.query(`update outbox_meta set partition_ids = ${WIDTH}`);
     await pool.query('select outbox_add_partitions(2)');
@@ -26,7 +29,10 @@ describe('partitions of the outbox', () => {
   });
 
   const names = () =>
-    column<string>(pool, 'select partition from outbox_stats where from_id is not null order by from_id');
+    column<string>(
+      pool,
+      'select partition from outbox_partitions where from_id is not null order by from_id',
+    );
   const fill = (count: number) =>
     column<number>(pool, "select outbox_append('test:a', 'test:event', '{}') from generate_series(1, $1)", [
       count,

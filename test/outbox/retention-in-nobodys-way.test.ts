@@ -29,7 +29,10 @@ describe('retention behind people who read', () => {
   });
 
   const partitions = () =>
-    column<string>(pool, 'select partition from outbox_stats where from_id is not null order by from_id');
+    column<string>(
+      pool,
+      'select partition from outbox_partitions where from_id is not null order by from_id',
+    );
 
   /** A round of retention as an instance does it: what each of the two steps came to, `done` or its SQLSTATE. */
   const round = () =>

@@ -32,7 +32,7 @@ describe('retention', () => {
 
   async function partitions(): Promise<string[]> {
     const { rows } = await database.pool.query<{ partition: string }>(
-      'select partition from outbox_stats where from_id is not null order by from_id',
+      'select partition from outbox_partitions where from_id is not null order by from_id',
     );
     return rows.map(({ partition }) => partition);
   }

@@ -113,7 +113,7 @@ describe('a relay that has no session that listens', function () {
       expect(lines.join('')).to.contain('nobody listens, polling meanwhile');
       proxy.heal();
       await untilAsleep(service);
-      expect(await sleepers()).to.have.length(1);
+      await waitFor(async () => (await sleepers()).length === 1, { what: 'the key to be taken' });
       const rings = await metric(service, 'settlewire_relay_rings');
       const id = await append(pool);
       await client.received(21);

@@ -3,6 +3,7 @@ import { appendFile, chown, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Pool } from 'pg';
+import { OwnPostgres } from './own-postgres.ts';
 
 const run = promisify(execFile);
 
@@ -56,6 +57,20 @@ export async function putBack(
       ? "restore_command = 'false'"
       : `primary_conninfo = 'host=${hostname} port=${port} user=postgres'`;
   await appendFile(join(data, 'postgresql.auto.conf'), `${setting}\n`);
+}
+
+/**
+ * A standby that follows a primary.
+ * @param directory in which its base backup may stay until the test ends
+ */
+export async function startStandby(primary: OwnPostgres, directory: string): Promise<OwnPostgres> {
+  const standby = await OwnPostgres.start({ settings: { fsync: 'off' } });
+  await standby.stopFast();
+  const backup = join(directory, 'standby');
+  await takeBaseBackup(primary, backup);
+  await putBack(backup, standby, 'standby', primary.url);
+  await standby.start();
+  return standby;
 }
 
 async function own(data: string, name: string, text: string): Promise<void> {
