@@ -1,12 +1,12 @@
 import { type Connection, Receiver } from './connection.ts';
-import { type Credentials, Door, Refusal } from './door.ts';
+import { type Credentials, Door, type FullCredentials, Refusal } from './door.ts';
 import type { Snapshot } from './events.ts';
 import { FIRST_RETRY_MS, pauseMs, wait } from './pause.ts';
 import { Source } from './source.ts';
 import { type Locks, SharedLine } from './tabs.ts';
 
 export type { Connection } from './connection.ts';
-export type { Credentials, GetCredential } from './door.ts';
+export type { Credentials, FullCredentials, GetCredential } from './door.ts';
 export type * from './events.ts';
 export type { Locks } from './tabs.ts';
 
@@ -34,6 +34,11 @@ export interface Options {
   readonly random?: () => number;
 }
 
+export interface SnapshotOptions extends Omit<Options, 'cursor'> {
+  /** No ticket: it opens streams, and no snapshots. */
+  readonly credentials: FullCredentials;
+}
+
 /** Opens a connection that stays: it comes back by itself, and its application gets every event once and in order. */
 export function connect<Custom = Record<never, never>>(options: Options): Connection<Custom> {
   const receiver = receive(options);
@@ -44,7 +49,7 @@ export function connect<Custom = Record<never, never>>(options: Options): Connec
 
 /** The present state, and the cursor to subscribe from. @throws Refusal, an error with `reason` and `final` */
 export async function takeSnapshot(
-  options: Options,
+  options: SnapshotOptions,
   signal = AbortSignal.timeout(30_000),
 ): Promise<Snapshot> {
   const door = new Door(options.url, options.credentials, options.fetch);
@@ -63,7 +68,7 @@ export async function takeSnapshot(
  * @param onSnapshot is given each state, before the events that follow it
  */
 export function snapshotThenSubscribe<Custom = Record<never, never>>(
-  options: Omit<Options, 'cursor'>,
+  options: SnapshotOptions,
   onSnapshot: (snapshot: Snapshot) => void,
 ): Connection<Custom> {
   const receiver = receive(options);

@@ -7,7 +7,10 @@ import type { Reason } from './events.ts';
 export type GetCredential = (why: { rejected: boolean }) => string | null | Promise<string | null>;
 
 /** How the client shows who it is: the session cookie, an access token in a header, or a ticket in the URL. */
-export type Credentials = 'cookie' | { readonly bearer: GetCredential } | { readonly ticket: GetCredential };
+export type Credentials = FullCredentials | { readonly ticket: GetCredential };
+
+/** What also opens a snapshot: a ticket opens streams alone. */
+export type FullCredentials = 'cookie' | { readonly bearer: GetCredential };
 
 /** No answer that could be used. */
 export class Refusal extends Error {

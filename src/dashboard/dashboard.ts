@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url';
 import express, { type Response, Router } from 'express';
 
 const PAGE = fileURLToPath(new URL('./page/', import.meta.url));
+/** `settlewire/client` as one file, for pages that have no build of their own. */
+export const CLIENT_FILE = '/assets/client.js';
 const UPLOT = ['uplot/dist/uPlot.esm.js', 'uplot/dist/uPlot.min.css'];
 
 /**

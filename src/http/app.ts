@@ -3,7 +3,7 @@ import cors, { type CorsOptions } from 'cors';
 import express, { type Express } from 'express';
 import helmet from 'helmet';
 import { documentRoute } from '../contract/routes.ts';
-import { dashboardRoutes } from '../dashboard/dashboard.ts';
+import { CLIENT_FILE, dashboardRoutes } from '../dashboard/dashboard.ts';
 import type { Context } from './context.ts';
 import { cursorRoute } from './cursor.ts';
 import { errorHandler, notFound, only } from './errors.ts';
@@ -34,7 +34,7 @@ export function createApp(context: Context): Express {
   );
 
   app.use(requestBodies(config.maxBodyBytes));
-  app.use('/v1', cors(crossOrigin(config.corsOrigins)));
+  app.use(['/v1', CLIENT_FILE], cors(crossOrigin(config.corsOrigins)));
   app.use('/v1', spelling);
 
   app

@@ -41,6 +41,8 @@ describe("the client's types", () => {
     connection.on('stream:nonsense', () => {});
     // @ts-expect-error: not without credentials
     connect({ url: '' });
+    // @ts-expect-error: a ticket opens no snapshot
+    snapshotThenSubscribe({ url: '', credentials: { ticket: () => null } }, () => {});
     export const pick = (event: LiveEvent): string | null | number =>
       event.type === 'settle:finished' ? event.data.txHash : event.id;
     export type Read = EventData<'notification:read'>;

@@ -39,14 +39,13 @@ describe("the client's snapshot, then its events", () => {
   after(() => stage.close());
 
   function follow(url = stage.service.url, more = {}): LiveClient {
-    const client = new LiveClient(
-      { url, credentials: { bearer: () => payer.token }, topics: [topic], ...more },
-      (options) =>
-        snapshotThenSubscribe(options, (snapshot) => {
-          snapshots.push(snapshot);
-          const state = snapshot.topics[topic];
-          if (state && 'totalAmount' in state) total = state.totalAmount;
-        }),
+    const credentials = { bearer: () => payer.token };
+    const client = new LiveClient({ url, credentials, topics: [topic], ...more }, (options) =>
+      snapshotThenSubscribe({ ...options, credentials }, (snapshot) => {
+        snapshots.push(snapshot);
+        const state = snapshot.topics[topic];
+        if (state && 'totalAmount' in state) total = state.totalAmount;
+      }),
     );
     client.connection.on('stream:updated', ({ data }) => {
       total = data.totalAmount;

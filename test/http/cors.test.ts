@@ -35,6 +35,15 @@ describe('cross-origin requests', () => {
     expect(answer.headers['access-control-expose-headers']).to.equal('Last-Event-ID,Retry-After');
   });
 
+  it('lets these pages import the client, and none of the dashboard', async () => {
+    const from = { Origin: 'https://app.example.com' };
+    const { headers } = await request(service.url).get('/assets/client.js').set(from).expect(200);
+    expect(headers).to.include({ 'access-control-allow-origin': 'https://app.example.com' });
+    expect(headers['content-type']).to.match(/^text\/javascript/);
+    const { headers: others } = await request(service.url).get('/assets/app.js').set(from).expect(200);
+    expect(others).not.to.have.property('access-control-allow-origin');
+  });
+
   it('names no origin to pages of any other', async () => {
     for (const origin of ['https://app.example.com.evil.test', 'http://app.example.com', 'null']) {
       const { headers } = await request(service.url).get('/v1/cursor').set('Origin', origin);
