@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { type Aggregator, Counter, Gauge, Registry } from 'prom-client';
 import type { Jwks } from '../access/jwks.ts';
 import type { ProblemCode } from '../http/problems.ts';
 import { RATE_LIMITS, type RateLimitName, type RateLimits } from '../http/rate-limits.ts';
@@ -8,8 +8,15 @@ import type { Hub } from '../hub/hub.ts';
 import type { SharedPages } from '../hub/shared-pages.ts';
 import type { Replayer } from '../outbox/replayer.ts';
 import type { Replica } from '../outbox/replica.ts';
-import { RELAY_MODES, type Relay } from '../relay/relay.ts';
+import type { Relay } from '../relay/relay.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
+import {
+  collectProcessMetrics,
+  type MetricFamily,
+  type MetricsPage,
+  renderRegistry,
+} from './process-metrics.ts';
+import { watchRelay } from './relay-metrics.ts';
 
 /** Parts that keep values of their own. */
 interface MetricsSources {
@@ -19,9 +26,6 @@ interface MetricsSources {
   readonly pages: SharedPages;
   readonly pool: Pool;
 }
-
-const BATCH_EVENTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
-const LAG_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
 
 /** What the service counts, for Prometheus. Values that parts keep themselves are read when asked for. */
 export class Metrics {
@@ -33,12 +37,12 @@ export class Metrics {
   readonly #rateLimited: Counter<'limit'>;
   readonly #problems: Counter<'code'>;
   readonly #resumes: Counter<'membership'>;
-  readonly #batches: Histogram;
-  readonly #lags: Histogram;
+  /** To be called when a batch of the relay was handed on, so long after its first event was appended. */
+  readonly dispatched: (events: number, lagSeconds: number) => void;
 
   constructor({ hub, relay, replayer, pages, pool }: MetricsSources) {
     const registers = [this.#registry];
-    collectDefaultMetrics({ register: this.#registry });
+    collectProcessMetrics(this.#registry);
     this.#connects = new Counter({ registers, name: 'settlewire_connects_total', help: 'Streams opened.' });
     this.#disconnects = new Counter({
       registers,
@@ -77,6 +81,7 @@ export class Metrics {
       labelNames: ['code'],
     });
     const read = this.watch.bind(this);
+    const count = this.watchTotal.bind(this);
     read('settlewire_subscribers', 'Open streams.', () => hub.subscribers.size);
     read(
       'settlewire_subscribers_replaying',
@@ -84,12 +89,12 @@ export class Metrics {
       () => [...hub.subscribers].filter(({ state }) => state === 'replaying').length,
     );
     read('settlewire_topics', 'Topics with at least one subscriber.', () => hub.topicCount);
-    read('settlewire_cursor', 'Id of the last event read.', () => hub.cursor);
+    read('settlewire_cursor', 'Id of the last event read.', () => hub.cursor, 'min');
     read('settlewire_replay_window_events', 'Events in the replay window.', () => hub.window.events);
     read('settlewire_replay_window_bytes', 'Bytes in the replay window.', () => hub.window.bytes);
-    read('settlewire_replay_pages', 'Pages of the past read from the database.', () => replayer.pages);
+    count('settlewire_replay_pages', 'Pages of the past read from the database.', () => replayer.pages);
     read('settlewire_replay_waiting', 'Replays waiting for their turn.', () => replayer.waiting);
-    read('settlewire_replay_pages_shared', 'Pages that had been read for somebody else.', () => pages.hits);
+    count('settlewire_replay_pages_shared', 'Pages that had been read for somebody else.', () => pages.hits);
     read('settlewire_replay_cache_bytes', 'Bytes of pages kept for others.', () => pages.bytes);
     read('settlewire_replay_steps_waiting', 'Replays waiting for the event loop.', () => hub.turns.waiting);
     read(
@@ -97,87 +102,49 @@ export class Metrics {
       'Queries waiting for a database connection.',
       () => pool.waitingCount,
     );
-    read('settlewire_relay_caught_up', '1 while connected and caught up.', () => Number(relay.caughtUp));
-    read('settlewire_relay_asleep', '1 while waiting for a ring.', () => Number(relay.mode === 'asleep'));
-    new Gauge({
-      registers,
-      name: 'settlewire_relay_mode',
-      help: '1 for what the relay does now, 0 for the rest; deaf: polling because it has no session that listens.',
-      labelNames: ['mode'],
-      collect() {
-        for (const mode of RELAY_MODES) this.set({ mode }, Number(relay.mode === mode));
-      },
-    });
-    new Gauge({
-      registers,
-      name: 'settlewire_horizon_stall_seconds',
-      help: 'How long a transaction has held back every reader, by its pid; absent while none does.',
-      labelNames: ['pid', 'application'],
-      collect() {
-        this.reset();
-        for (const { pid, applicationName } of relay.stall?.holders ?? []) {
-          this.set({ pid: String(pid), application: String(applicationName) }, relay.stall?.seconds ?? 0);
-        }
-      },
-    });
-    read('settlewire_relay_rings', 'Rings heard.', () => relay.stats.rings);
-    read('settlewire_relay_reads', 'Reads of the outbox.', () => relay.stats.reads);
-    read('settlewire_relay_events', 'Events read.', () => relay.stats.events);
-    read(
-      'settlewire_relay_listen_losses',
-      'Times the session that listens was lost or could not be had.',
-      () => relay.stats.listenLosses,
-    );
-    read(
-      'settlewire_relay_key_losses',
-      'Times the doorbell key was gone although its session was not.',
-      () => relay.stats.keyLosses,
-    );
-    read('settlewire_relay_reconnects', 'Times the relay lost its database.', () => relay.stats.reconnects);
-    read(
-      'settlewire_relay_lag_seconds',
-      'From append to read, last batch, by the database clock.',
-      () => relay.stats.lagSeconds,
-    );
-    this.#batches = new Histogram({
-      registers,
-      name: 'settlewire_relay_batch_events',
-      help: 'Events of a read that found any.',
-      buckets: BATCH_EVENTS,
-    });
-    this.#lags = new Histogram({
-      registers,
-      name: 'settlewire_relay_dispatch_seconds',
-      help: 'From the append of the first event of a batch until the batch was handed on to its subscribers.',
-      buckets: LAG_SECONDS,
-    });
+    this.dispatched = watchRelay(this, this.#registry, relay);
   }
 
-  /** One more value that a part keeps itself. */
-  watch(name: string, help: string, value: () => number): void {
+  /**
+   * One more value that a part keeps itself.
+   * @param aggregator what becomes of the values of several workers
+   */
+  watch(name: string, help: string, value: () => number, aggregator: Aggregator = 'sum'): void {
     new Gauge({
       registers: [this.#registry],
       name,
       help,
+      aggregator,
       collect() {
         this.set(value());
       },
     });
   }
 
+  /** One more count that a part keeps itself; it only goes up. */
+  watchTotal(name: string, help: string, value: () => number): void {
+    new Counter({
+      registers: [this.#registry],
+      name,
+      help,
+      collect() {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  }
+
   watchReplica(replica: Replica): void {
-    this.watch('settlewire_replica_pages', 'Pages of the past read from the replica.', () => replica.pages);
-    this.watch(
+    this.watchTotal(
+      'settlewire_replica_pages',
+      'Pages of the past read from the replica.',
+      () => replica.pages,
+    );
+    this.watchTotal(
       'settlewire_replica_passed_over',
       'Pages that the replica could not give: behind, in another epoch, or silent.',
       () => replica.passedOver,
     );
-  }
-
-  /** A batch of the relay was handed on, so long after its first event was appended. */
-  dispatched(events: number, lagSeconds: number): void {
-    this.#batches.observe(events);
-    this.#lags.observe(lagSeconds);
   }
 
   connected(): void {
@@ -210,47 +177,60 @@ export class Metrics {
 
   /** Also tells how many keys the rate limits count, and how many they have forgotten too early. */
   watchRateLimits(rateLimits: RateLimits): void {
-    const watch = (name: string, help: string, value: (limit: RateLimitName) => number): void => {
-      new Gauge({
-        registers: [this.#registry],
-        name,
-        help,
-        labelNames: ['limit'],
-        collect() {
-          for (const limit of RATE_LIMITS) this.set({ limit }, value(limit));
-        },
-      });
-    };
-    watch('settlewire_rate_limit_entries', 'Addresses or actors that a rate limit counts.', (limit) =>
-      rateLimits.entries(limit),
-    );
-    watch('settlewire_rate_limit_evictions', 'Addresses or actors forgotten for want of room.', (limit) =>
-      rateLimits.evictions(limit),
-    );
+    const registers = [this.#registry];
+    new Gauge({
+      registers,
+      name: 'settlewire_rate_limit_entries',
+      help: 'Addresses or actors that a rate limit counts.',
+      labelNames: ['limit'],
+      collect() {
+        for (const limit of RATE_LIMITS) this.set({ limit }, rateLimits.entries(limit));
+      },
+    });
+    new Counter({
+      registers,
+      name: 'settlewire_rate_limit_evictions',
+      help: 'Addresses or actors forgotten for want of room.',
+      labelNames: ['limit'],
+      collect() {
+        this.reset();
+        for (const limit of RATE_LIMITS) this.inc({ limit }, rateLimits.evictions(limit));
+      },
+    });
   }
 
   watchSnapshots(snapshots: Snapshots): void {
     this.watch('settlewire_snapshots_running', 'Snapshots being read.', () => snapshots.running);
     this.watch('settlewire_snapshots_waiting', 'Snapshots waiting for their turn.', () => snapshots.waiting);
-    this.watch(
+    this.watchTotal(
       'settlewire_snapshots_refused',
       'Snapshots refused, too many waiting.',
       () => snapshots.refused,
     );
-    this.watch('settlewire_snapshots_too_large', 'Snapshots of too many rows.', () => snapshots.tooLarge);
+    this.watchTotal(
+      'settlewire_snapshots_too_large',
+      'Snapshots of too many rows.',
+      () => snapshots.tooLarge,
+    );
   }
 
   watchJwks(jwks: Jwks): void {
-    this.watch('settlewire_jwks_keys', 'Usable keys in the last good JWKS.', () => jwks.size);
+    this.watch('settlewire_jwks_keys', 'Usable keys in the last good JWKS.', () => jwks.size, 'min');
     this.watch(
       'settlewire_jwks_age_seconds',
       'Age of the last good JWKS; NaN before the first.',
       () => jwks.ageSeconds,
+      'max',
     );
   }
 
+  /** All metrics as they are now, to be added up with those of other workers. */
+  families(): Promise<MetricFamily[]> {
+    return this.#registry.getMetricsAsJSON();
+  }
+
   /** All metrics in the Prometheus text format. */
-  render(): Promise<{ contentType: string; body: string }> {
-    return this.#registry.metrics().then((body) => ({ contentType: this.#registry.contentType, body }));
+  render(): Promise<MetricsPage> {
+    return renderRegistry(this.#registry);
   }
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { RequestHandler } from 'express';
 import type { Pool } from 'pg';
 import { z } from 'zod';
-import { type Revocation, storeRevocation } from '../access/revocation.ts';
+import { type Revocation, type StoredRevocation, storeRevocation } from '../access/revocation.ts';
 import { isKey } from '../access/topics.ts';
 import { Problem } from '../http/errors.ts';
 import type { Hub } from '../hub/hub.ts';
@@ -45,21 +45,34 @@ const revocation = z
 /**
  * `POST /v1/revocations`: 200 when it is committed and in force here, for connects that were under way as well; 202 when it is
  * committed and the relay, held back by a writer in flight, has yet to come to its event.
+ * @param apply ends what it concerns and returns whether it is in force
  */
-export function revocationsRoute({ pool, hub }: { pool: Pool; hub: Hub }): RequestHandler {
+export function revocationsRoute(
+  pool: Pool,
+  apply: (stored: readonly StoredRevocation[]) => Promise<boolean>,
+): RequestHandler {
   return async (request, response) => {
     const parsed = revocation.safeParse(request.body);
     if (!parsed.success) throw new Problem('bad_request', mistakes(parsed.error));
     const stored = await storeRevocation(pool, parsed.data);
-    // Streams that are open end now, not when the relay has come to the event.
-    for (const { topic, change } of stored) hub.revoke(topic, change);
-    const eventId = Math.max(0, ...stored.map((each) => each.eventId));
-    const patience = performance.now() + RELAY_WAIT_MS;
-    while (hub.cursor < eventId && performance.now() < patience) await delay(LOOK_MS);
-    response.status(hub.cursor < eventId ? 202 : 200);
+    const inForce = await apply(stored);
+    response.status(inForce ? 200 : 202);
     response.setHeader('Cache-Control', 'no-store');
-    response.json({ eventId });
+    response.json({ eventId: Math.max(0, ...stored.map((each) => each.eventId)) });
   };
+}
+
+/**
+ * Ends the streams of this process that revocations concern: those that are open at once, those being opened when the relay has
+ * come to the events.
+ * @returns false if it has yet to
+ */
+export async function applyRevocations(hub: Hub, stored: readonly StoredRevocation[]): Promise<boolean> {
+  for (const { topic, change } of stored) hub.revoke(topic, change);
+  const eventId = Math.max(0, ...stored.map((each) => each.eventId));
+  const patience = performance.now() + RELAY_WAIT_MS;
+  while (hub.cursor < eventId && performance.now() < patience) await delay(LOOK_MS);
+  return hub.cursor >= eventId;
 }
 
 function mistakes({ issues }: z.ZodError): string {

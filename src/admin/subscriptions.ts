@@ -19,10 +19,34 @@ const LISTED_TOPICS = 20;
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
 
+/** A part of the list, as it is answered. */
+export interface SubscriptionPage {
+  readonly total: number;
+  /** The number after which the next page begins; null on the last one. */
+  readonly next: number | null;
+  readonly subscriptions: readonly ({ readonly number: number } & Readonly<Record<string, unknown>>)[];
+}
+
+/** Which page: at most `limit` streams with a number above `after`. */
+export interface PageRequest {
+  readonly after: number;
+  readonly limit: number;
+}
+
+/** Numbers are given in steps of so many, so that workers, each with a first number of its own, give none twice. */
+export const NUMBER_STEP = 1024;
+
 /** The open streams of this process, in the order in which they were opened. */
 export class OpenStreams {
   readonly #streams = new Map<number, OpenStream>();
-  #last = 0;
+  readonly #step: number;
+  #last: number;
+
+  /** @param worker which of several workers this is, from 1; left out: the only one */
+  constructor(worker?: number) {
+    this.#step = worker === undefined ? 1 : NUMBER_STEP;
+    this.#last = worker === undefined ? 0 : worker % NUMBER_STEP;
+  }
 
   get size(): number {
     return this.#streams.size;
@@ -30,7 +54,7 @@ export class OpenStreams {
 
   /** @returns what takes it off the list */
   add(stream: OpenStream): () => void {
-    this.#last += 1;
+    this.#last += this.#step;
     const number = this.#last;
     this.#streams.set(number, stream);
     return () => void this.#streams.delete(number);
@@ -49,17 +73,26 @@ export class OpenStreams {
 }
 
 /** `GET /v1/subscriptions?limit=…&after=…`: who follows what, and how far they are. */
-export function subscriptionsRoute({ streams, hub }: { streams: OpenStreams; hub: Hub }): RequestHandler {
-  return ({ query }, response) => {
+export function subscriptionsRoute(read: (page: PageRequest) => Promise<SubscriptionPage>): RequestHandler {
+  return async ({ query }, response) => {
     const limit = whole(query['limit'], 'limit', DEFAULT_LIMIT);
     if (limit < 1 || limit > MAX_LIMIT) throw new Problem('bad_request', `limit is from 1 to ${MAX_LIMIT}`);
-    const page = streams.page(whole(query['after'], 'after', 0), limit);
+    const page = await read({ after: whole(query['after'], 'after', 0), limit });
     response.setHeader('Cache-Control', 'no-store');
-    response.json({
-      total: streams.size,
-      next: page.more ? page.streams.at(-1)?.[0] : null,
-      subscriptions: page.streams.map(([number, stream]) => describe(number, stream, hub)),
-    });
+    response.json(page);
+  };
+}
+
+/** A page of the streams of this process. */
+export function pageOf(
+  { streams, hub }: { streams: OpenStreams; hub: Hub },
+  { after, limit }: PageRequest,
+): SubscriptionPage {
+  const page = streams.page(after, limit);
+  return {
+    total: streams.size,
+    next: page.more ? (page.streams.at(-1)?.[0] ?? null) : null,
+    subscriptions: page.streams.map(([number, stream]) => describe(number, stream, hub)),
   };
 }
 
@@ -67,7 +100,7 @@ function describe(
   number: number,
   { subscriber, subscription, actor, address, since }: OpenStream,
   hub: Hub,
-): object {
+): SubscriptionPage['subscriptions'][number] {
   // A live stream has had what the hub has, though not all of it was for it.
   const cursor = subscriber.state === 'live' ? Math.max(hub.cursor, subscriber.cursor) : subscriber.cursor;
   const { userId, walletAddress, role } = actor;

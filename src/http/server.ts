@@ -38,7 +38,7 @@ type ServerSettings = Pick<
 export function createPublicServer(
   listener: RequestListener,
   settings: ServerSettings,
-  metrics: Pick<Metrics, 'watch' | 'problem'>,
+  metrics: Pick<Metrics, 'watch' | 'watchTotal' | 'problem'>,
   streams: () => number,
 ): Server {
   const server = createServer({
@@ -93,7 +93,7 @@ function watchSockets(
   server: Server,
   sockets: Sockets,
   { deadPeerRetries, heartbeatSeconds }: ServerSettings,
-  metrics: Pick<Metrics, 'watch'>,
+  metrics: Pick<Metrics, 'watch' | 'watchTotal'>,
 ): void {
   const deadPeers = new DeadPeers({
     sockets: () => sockets,
@@ -103,12 +103,12 @@ function watchSockets(
   server.on('listening', () => deadPeers.start());
   server.on('close', () => void deadPeers.stop());
   metrics.watch('settlewire_sockets', 'Connections to the public port.', () => sockets.open);
-  metrics.watch(
+  metrics.watchTotal(
     'settlewire_socket_evictions',
     'Connections cut because too many carried no stream.',
     () => sockets.evictions,
   );
-  metrics.watch(
+  metrics.watchTotal(
     'settlewire_dead_peers',
     'Connections cut because the client had vanished.',
     () => deadPeers.cut,
