@@ -18,6 +18,8 @@ const SECTIONS = {
     dataDir: 'data, password and key of the Postgres of its own',
     host: 'address for clients. Default: 0.0.0.0; without `DATABASE_URL` 127.0.0.1',
     port: 'port for clients; 0: any that is free',
+    workers:
+      'processes that share the port, see [operations.md](operations.md#workers); `auto`: one for each processor',
     adminHost: 'address of the admin port; beyond this machine it needs `ADMIN_TOKEN`',
     adminPort: 'port of metrics, subscriptions and revocations',
     adminToken: 'bearer token of the admin port, 32 bytes or more',
@@ -54,8 +56,8 @@ const SECTIONS = {
     rateLimitEntries: 'addresses and actors that the rate limits remember',
   },
   Streams: {
-    maxConnections: 'open streams of a process',
-    maxConnectionsPerActor: 'open streams of an actor in a process',
+    maxConnections: 'open streams of an instance',
+    maxConnectionsPerActor: 'open streams of an actor in a process: in each of `WORKERS`',
     maxTopicsPerConnection: 'topics that a stream may name; a feed is not bounded',
     maxConnectionAgeSeconds: 'a stream ends after so long, a tenth sooner or later',
     heartbeatSeconds: 'time between two signs of life',
@@ -67,7 +69,7 @@ const SECTIONS = {
     drainSeconds: 'time over which a stop spreads its disconnects',
   },
   'Other requests': {
-    snapshotConcurrency: 'snapshots that are read at once',
+    snapshotConcurrency: 'snapshots that are read at once; at least one for each of `WORKERS`',
     snapshotWaiting: 'snapshots that may wait for that',
     snapshotMaxRows: 'rows of one snapshot',
     maxOtherConnections: 'connections that carry no stream',
@@ -82,7 +84,7 @@ const SECTIONS = {
     retentionHours: 'how long events are kept; the partition that they are in goes as a whole',
     replayWindowEvents: 'newest events kept in memory for those who come back',
     replayWindowBytes: 'and their bytes at most',
-    replayConcurrency: 'replays that read from the database at once',
+    replayConcurrency: 'replays that read from the database at once; at least one for each of `WORKERS`',
     replayPageEvents: 'events that one such read takes',
     replayDatabaseUrl: 'a streaming standby that replays are read from as far as it has them',
     replayCacheBytes: 'pages kept for others who replay the same',
@@ -95,7 +97,8 @@ const SECTIONS = {
     sleepEventsPerSecond: 'and falls asleep again when events come slower',
     stallAlertSeconds:
       'a transaction that holds back all readers for so long is logged and shown in the metrics',
-    databasePoolSize: 'connections for connects, replays, snapshots and partitions; the relay has two more',
+    databasePoolSize:
+      'connections of a process for connects, replays, snapshots and partitions; its relay has two more',
   },
 } satisfies Readonly<Record<string, Partial<Record<Setting, string>>>>;
 
@@ -136,6 +139,7 @@ export function configurationPage(): string {
 
 All of it is environment variables, read once at start. A bad value stops the start, with a line for each mistake; an empty one counts as not set.
 Secrets and passwords are in no message and no log. What happens at each bound, and by which metric one sees it, is in [operations.md](operations.md#limits).
+What is said of an instance holds for all of its \`WORKERS\` together, each of which gets its part; everything else holds for each of them.
 
 This page is made from the schema: \`npm run docs:configuration -- --write\`; CI compares.
 

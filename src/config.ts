@@ -17,6 +17,7 @@ import {
   textOrNull,
   trustProxy,
   whole,
+  workerCount,
 } from './variables.ts';
 
 type Settings = z.output<typeof settings>;
@@ -55,6 +56,7 @@ export const settings = z.object({
   dataDir: parsed((text) => text, '.data'),
   host: textOrNull,
   port: whole(0, 65_535, 8080),
+  workers: workerCount,
   adminHost: parsed((text) => text, '127.0.0.1'),
   adminPort: whole(0, 65_535, 9090),
   adminToken: secret,

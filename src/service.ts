@@ -1,22 +1,26 @@
 import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
 import { lookUpMembership } from './access/actor.ts';
-import { createCredentials } from './access/credentials.ts';
-import { Jwks } from './access/jwks.ts';
+import { createCredentials, createJwks } from './access/credentials.ts';
+import type { Jwks } from './access/jwks.ts';
 import { checkSuppliedFunction, suppliedMembership } from './access/supplied-membership.ts';
 import { Metrics } from './admin/metrics.ts';
-import { createAdminServer } from './admin/server.ts';
-import { OpenStreams } from './admin/subscriptions.ts';
+import { applyRevocations } from './admin/revocations.ts';
+import { type AdminSource, createAdminServer } from './admin/server.ts';
+import { OpenStreams, pageOf } from './admin/subscriptions.ts';
 import type { Config } from './config.ts';
 import { createKysely, createPool } from './database.ts';
 import { createApp } from './http/app.ts';
 import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
+import { GivenConnections } from './http/given-connections.ts';
 import { close, listen, urlOf } from './http/listening.ts';
 import { RateLimits } from './http/rate-limits.ts';
 import { createPublicServer } from './http/server.ts';
+import { drain } from './hub/drain.ts';
 import { Hub } from './hub/hub.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Retention } from './outbox/retention.ts';
@@ -34,13 +38,15 @@ export interface ServiceOptions {
   readonly now?: () => number;
   /** Milliseconds of a clock that never goes back. */
   readonly clock?: () => number;
+  /** Which of several workers this is, from 1: it has no ports, but is given connections. Left out: the only process, with both. */
+  readonly worker?: number;
 }
 
 const RETENTION_INTERVAL_MS = 60_000;
 /** A database that says nothing for so long in the middle of a query has gone; whoever asked is told to come again. */
 const DATABASE_SILENCE_MS = 5000;
 
-/** One instance: a relay, a hub and the two ports, wired together. Knows everybody; nobody knows it. */
+/** One process: a relay, a hub and the two ports, wired together. Knows everybody; only serve and the workers know it. */
 export class Service {
   readonly #config: Config;
   readonly #log: Logger;
@@ -52,11 +58,16 @@ export class Service {
   readonly #jwks: Jwks | null;
   readonly #server: Server;
   readonly #admin: Server;
+  /** Of a worker. */
+  readonly #given: GivenConnections | undefined;
   readonly #databaseUrl: string;
   #migrated = false;
   #draining = false;
   #stopped: Promise<void> | undefined;
   readonly hub: Hub;
+  /** What operators ask of this process. */
+  readonly answers: AdminSource;
+  readonly metrics: Metrics;
 
   constructor({
     config,
@@ -65,6 +76,7 @@ export class Service {
     random = Math.random,
     now = Date.now,
     clock = () => performance.now(),
+    worker,
   }: ServiceOptions) {
     this.#config = config;
     this.#log = log;
@@ -117,9 +129,10 @@ export class Service {
       'settlewire_revocations',
       'Revocations that the database holds, as of the last round of retention.',
       () => this.#retention.revocations,
+      'max',
     );
     const connectionLimits = new ConnectionLimits(config);
-    const openStreams = new OpenStreams();
+    const streams = new OpenStreams(worker);
     this.#jwks = createJwks(config, log);
     if (this.#jwks !== null) metrics.watchJwks(this.#jwks);
     const context: Context = {
@@ -129,7 +142,7 @@ export class Service {
       hub: this.hub,
       pool: this.#pool,
       connectionLimits,
-      openStreams,
+      openStreams: streams,
       rateLimits,
       snapshots,
       replay: (topics, after, through) => pages.page(topics, after, through),
@@ -141,12 +154,18 @@ export class Service {
       now,
     };
     this.#server = createPublicServer(createApp(context), config, metrics, () => connectionLimits.total);
+    this.#given = worker === undefined ? undefined : new GivenConnections(this.#server);
+    this.metrics = metrics;
+    this.answers = {
+      metrics: () => metrics.render(),
+      subscriptions: async (page) => pageOf({ streams, hub: this.hub }, page),
+      revoked: (stored) => applyRevocations(this.hub, stored),
+      readiness: async () => ({ status: this.condition }),
+    };
     this.#admin = createAdminServer({
       token: config.adminToken,
-      metrics,
-      hub: this.hub,
+      source: this.answers,
       pool: this.#pool,
-      streams: openStreams,
       log,
     });
   }
@@ -172,8 +191,10 @@ export class Service {
   async start(): Promise<void> {
     const config = this.#config;
     this.#jwks?.start();
-    await listen(this.#server, config.port, config.host);
-    await listen(this.#admin, config.adminPort, config.adminHost);
+    if (this.#given === undefined) {
+      await listen(this.#server, config.port, config.host);
+      await listen(this.#admin, config.adminPort, config.adminHost);
+    } else this.#given.start();
     await checkRights(this.#databaseUrl);
     const pending = await pendingMigrations({
       connectionString: this.#databaseUrl,
@@ -186,6 +207,11 @@ export class Service {
     this.#relay.start();
     this.#retention.start();
     while (!this.#relay.caughtUp && !this.#draining) await delay(5);
+  }
+
+  /** Of a worker: serves a connection, nothing of which has been read. */
+  take(socket: Socket): void {
+    this.#given?.take(socket);
   }
 
   async #checkAuthorization(): Promise<void> {
@@ -209,7 +235,8 @@ export class Service {
   async #stop(): Promise<void> {
     this.#draining = true;
     await this.#drain();
-    await Promise.all([close(this.#server), close(this.#admin)]);
+    if (this.#given === undefined) await Promise.all([close(this.#server), close(this.#admin)]);
+    else await this.#given.close();
     await Promise.all([this.#relay.stop(), this.#retention.stop(), this.#jwks?.stop()]);
     await Promise.all([this.#pool.end(), this.#replays.end()]);
   }
@@ -218,26 +245,6 @@ export class Service {
     const subscribers = [...this.hub.subscribers];
     if (subscribers.length === 0) return;
     this.#log.info({ subscribers: subscribers.length }, 'draining');
-    const spreadMs = this.#config.drainSeconds * 1000;
-    const startedAt = performance.now();
-    for (const [index, subscriber] of subscribers.entries()) {
-      const dueMs = (spreadMs * (index + this.#random())) / subscribers.length;
-      const waitMs = dueMs - (performance.now() - startedAt);
-      if (waitMs > 1) await delay(waitMs);
-      subscriber.end('draining');
-    }
+    await drain(subscribers, this.#config.drainSeconds * 1000, this.#random);
   }
-}
-
-/** The issuer's keys, not yet fetched; null where there is no JWKS_URL. */
-function createJwks(config: Config, log: Logger): Jwks | null {
-  if (config.jwksUrl === null) return null;
-  return new Jwks({
-    url: config.jwksUrl,
-    cacheMs: config.jwksCacheSeconds * 1000,
-    cooldownMs: config.jwksCooldownSeconds * 1000,
-    timeoutMs: config.jwksTimeoutSeconds * 1000,
-    clock: () => performance.now(),
-    onFailure: (error) => log.warn({ err: error }, 'no keys from JWKS_URL; the last good ones stay'),
-  });
 }

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 
 /* The grammars of environment variables: each turns text into a value, or says in one line what is allowed. */
@@ -44,6 +45,15 @@ export const whole = (low: number, high: number, fallback: number, unit = '') =>
   between(low, high, fallback, unit, /^\d{1,15}$/, 'a whole number');
 export const seconds = (low: number, high: number, fallback: number) =>
   between(low, high, fallback, 'seconds', /^\d{1,9}(\.\d{1,3})?$/, 'a number');
+
+const MAX_WORKERS = 512;
+
+/** How many processes; `auto`: as many as there are processors that this one may use. */
+export const workerCount = parsed((text) => {
+  const number = text === 'auto' ? availableParallelism() : /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  if (number >= 1 && number <= MAX_WORKERS) return number;
+  throw new Error(`${JSON.stringify(text)} is not a whole number from 1 to ${MAX_WORKERS}, or auto`);
+}, 1);
 
 export function choice<const T extends string>(values: readonly T[], fallback: T) {
   return parsed<T>((text) => {

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { expect } from 'chai';
 import { ConfigError, parseConfig, parseKeylessConfig } from '../src/config.ts';
 
@@ -63,6 +64,16 @@ describe('configuration', () => {
       'HEADERS_SECONDS: 20 is more than REQUEST_SECONDS, 19.5',
     ]);
     expect(mistakesOf({ HEADERS_SECONDS: '20', REQUEST_SECONDS: '20' })).to.deep.equal([]);
+  });
+
+  it('takes a number of workers, or as many as there are processors', () => {
+    expect(parseConfig({}).workers).to.equal(1);
+    expect(parseConfig({ WORKERS: '4' }).workers).to.equal(4);
+    expect(parseConfig({ WORKERS: 'auto' }).workers).to.equal(availableParallelism());
+    for (const workers of ['0', '513', 'many', '-1', '1.5'])
+      expect(mistakesOf({ WORKERS: workers })).to.deep.equal([
+        `WORKERS: "${workers}" is not a whole number from 1 to 512, or auto`,
+      ]);
   });
 
   it('refuses a database without a key', () => {

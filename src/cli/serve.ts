@@ -1,8 +1,11 @@
+import cluster from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { destination, type Logger, pino } from 'pino';
 import { mintAccessToken } from '../access/mint.ts';
+import { Supervisor } from '../cluster/supervisor.ts';
+import { work } from '../cluster/worker.ts';
 import { type Config, parseConfig } from '../config.ts';
 import { createPool } from '../database.ts';
 import { type Market, startMarket } from '../demo/market.ts';
@@ -32,6 +35,7 @@ lets a small market move it, and prints a dashboard link and a curl line that wo
   JWT_SECRET     the secret that signs your access tokens (HS256), 32 bytes or more
   HOST, PORT     where clients connect (0.0.0.0, or 127.0.0.1 without DATABASE_URL; 8080)
   ADMIN_PORT     metrics, subscriptions, revocations (9090), on 127.0.0.1 unless ADMIN_HOST and ADMIN_TOKEN say otherwise
+  WORKERS        processes that share the port (1; auto: one for each processor); SIGHUP restarts them one after the other
 
 All settings are environment variables: docs/configuration.md has them all. Logs are JSON lines on standard error.
 
@@ -47,7 +51,10 @@ Exit codes: 0 stopped as asked; 1 could not start, or was stopped at once; 2 the
 /** Runs until SIGTERM or SIGINT, then drains and stops. */
 async function serve(): Promise<void> {
   const config = parseConfig(undefined, keptSecret);
-  const log = pino({ level: config.logLevel, base: null }, destination(2));
+  const { worker } = cluster;
+  const base = worker === undefined ? null : { worker: worker.id };
+  const log = pino({ level: config.logLevel, base }, destination(2));
+  if (worker !== undefined) return work({ config, log, worker });
   const running: Running = {};
   const stopped = untilSignalled(log, running);
   const starting = start(config, log, running);
@@ -64,10 +71,13 @@ async function serve(): Promise<void> {
   }
 }
 
+/** One process that does everything, or a supervisor of several. */
+type Instance = Pick<Service, 'start' | 'stop' | 'url' | 'adminUrl' | 'condition'>;
+
 /** What has been started so far, in this order; stopped in the opposite one. */
 interface Running {
   postgres?: EmbeddedPostgres;
-  service?: Service;
+  service?: Instance;
   market?: Pick<Market, 'stop'>;
 }
 
@@ -77,16 +87,21 @@ async function start(config: Config, log: Logger, running: Running): Promise<voi
     const { applied } = await migrate({ connectionString: databaseUrl, set: config.migrate });
     if (applied.length > 0) log.info({ applied }, 'migrated');
   }
-  const service = new Service({
-    config,
-    databaseUrl: config.embedded ? await openServiceRole(databaseUrl) : databaseUrl,
-    log,
-  });
+  const serviceUrl = config.embedded ? await openServiceRole(databaseUrl) : databaseUrl;
+  const service = createInstance(config, serviceUrl, log);
   running.service = service;
   await service.start();
-  log.info({ url: service.url, admin: service.adminUrl }, 'ready');
+  log.info({ url: service.url, admin: service.adminUrl, workers: config.workers }, 'ready');
   if (config.demo && service.condition === 'ready')
     await startDemo(config, log, running, { service, databaseUrl });
+}
+
+/** One process, or with WORKERS several, which SIGHUP restarts in turn. */
+function createInstance(config: Config, databaseUrl: string, log: Logger): Instance {
+  if (config.workers === 1) return new Service({ config, databaseUrl, log });
+  const supervisor = new Supervisor({ config, databaseUrl, log });
+  process.on('SIGHUP', () => void supervisor.roll());
+  return supervisor;
 }
 
 async function startDatabase(config: Config, log: Logger, running: Running): Promise<string> {
@@ -101,7 +116,7 @@ async function startDemo(
   config: Config,
   log: Logger,
   running: Running,
-  { service, databaseUrl }: { service: Service; databaseUrl: string },
+  { service, databaseUrl }: { service: Instance; databaseUrl: string },
 ): Promise<void> {
   const pool = createPool(databaseUrl, { max: 4, applicationName: 'settlewire demo market' });
   const user = await seedDemo(pool);

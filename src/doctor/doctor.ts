@@ -24,7 +24,7 @@ export interface DoctorOptions {
 
 /** Looks at everything that the service needs, and tells each finding as soon as it has it. Changes nothing. */
 export async function* examine(options: DoctorOptions): AsyncGenerator<Finding> {
-  yield* await checkOpenFiles(options.config.maxConnections);
+  yield* await checkOpenFiles(options.config);
   for (const url of options.urls) yield await checkInstance(url);
   const client = new Client({
     connectionString: options.databaseUrl,
@@ -73,7 +73,10 @@ async function* database(client: Client, options: DoctorOptions): AsyncGenerator
   const { config, databaseUrl, now = Date.now, settleMs = 1000, patienceMs = 2000 } = options;
   // One check that cannot be done, for want of a right or of an answer, is a finding like any other.
   const checks: [string, () => Promise<Finding[]>][] = [
-    ['server', () => checkServer(client, { poolSize: config.databasePoolSize, now })],
+    [
+      'server',
+      () => checkServer(client, { workers: config.workers, poolSize: config.databasePoolSize, now }),
+    ],
     ['settings', async () => gradeSettings(await readSettings(client))],
     ['settings', () => checkReplicationRole(client)],
     ['listen', () => checkListen(client, { url: config.listenDatabaseUrl ?? databaseUrl, patienceMs })],

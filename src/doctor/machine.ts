@@ -1,10 +1,14 @@
 import { readFile } from 'node:fs/promises';
+import type { Config } from '../config.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 /** Descriptors besides those of clients: libraries, logs, the database, the admin port. */
 const SPARE_FILES = 100;
 
-/** @param limits the text of /proc/self/limits */
+/**
+ * @param limits the text of /proc/self/limits
+ * @param maxConnections of one process
+ */
 export function gradeOpenFiles(limits: string, maxConnections: number): Finding[] {
   // Node raises its soft limit to the hard one.
   const [, hard] = /^Max open files +\S+ +(\S+)/m.exec(limits) ?? [];
@@ -22,8 +26,12 @@ export function gradeOpenFiles(limits: string, maxConnections: number): Finding[
 }
 
 /** Nothing where the system does not tell. */
-export async function checkOpenFiles(maxConnections: number): Promise<Finding[]> {
-  return gradeOpenFiles(await readFile('/proc/self/limits', 'utf8').catch(() => ''), maxConnections);
+export async function checkOpenFiles({
+  maxConnections,
+  workers,
+}: Pick<Config, 'maxConnections' | 'workers'>): Promise<Finding[]> {
+  const share = Math.ceil(maxConnections / workers);
+  return gradeOpenFiles(await readFile('/proc/self/limits', 'utf8').catch(() => ''), share);
 }
 
 /** Whether an instance answers, and is ready. */

@@ -43,10 +43,19 @@ export function gradeNotifyQueue(usage: number): Finding {
   return ok('notify queue', says);
 }
 
-/** @param needed connections of one instance */
-export function gradeRoom(used: number, usable: number, needed: number): Finding {
+/** What one instance is made of. */
+export interface InstanceSize {
+  readonly workers: number;
+  readonly poolSize: number;
+}
+
+/** Whether there is room for an instance: each worker is a relay's two connections and a pool, and their supervisor has one. */
+export function gradeRoom(used: number, usable: number, { workers, poolSize }: InstanceSize): Finding {
   const free = usable - used;
-  const says = `${used} of ${usable} in use; an instance takes ${needed} (2 and DATABASE_POOL_SIZE)`;
+  const needed = workers === 1 ? 2 + poolSize : workers * (2 + poolSize) + 1;
+  const made =
+    workers === 1 ? '2 and DATABASE_POOL_SIZE' : `${workers} WORKERS, each 2 and DATABASE_POOL_SIZE, and 1`;
+  const says = `${used} of ${usable} in use; an instance takes ${needed} (${made})`;
   const advice = 'raise max_connections, lower DATABASE_POOL_SIZE, or put a pooler before the applications';
   if (free < needed) return fail('connections', says, advice);
   if (free < 2 * needed)
@@ -57,7 +66,7 @@ export function gradeRoom(used: number, usable: number, needed: number): Finding
 /** What the server says of itself; `now` in milliseconds since 1970. */
 export async function checkServer(
   client: Client,
-  { poolSize, now }: { poolSize: number; now: () => number },
+  { now, ...size }: InstanceSize & { now: () => number },
 ): Promise<Finding[]> {
   const asked = now();
   const { rows } = await client.query<{
@@ -90,7 +99,7 @@ export async function checkServer(
       ),
     );
   findings.push(gradeClock((asked + answered) / 2 - row.clock_ms, (answered - asked) / 2));
-  findings.push(gradeRoom(row.used, row.usable, poolSize + 2));
+  findings.push(gradeRoom(row.used, row.usable, size));
   if (!row.standby) findings.push(gradeNotifyQueue(row.queue));
   if (row.prepared.length > 0)
     findings.push(

@@ -1,5 +1,5 @@
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { Server as HttpServer } from 'node:http';
+import type { AddressInfo, Server } from 'node:net';
 
 /** Connections that may wait to be accepted, as far as the kernel lets them (net.core.somaxconn): a herd comes back at once. */
 const BACKLOG = 8192;
@@ -27,7 +27,7 @@ export function listen(server: Server, port: number, host: string): Promise<void
 }
 
 /** Closes a server; connections that linger after a second are cut, and streams have seen to themselves by then. */
-export function close(server: Server): Promise<void> {
+export function close(server: HttpServer): Promise<void> {
   return new Promise((resolve) => {
     const cut = setTimeout(() => server.closeAllConnections(), 1000);
     server.close(() => {

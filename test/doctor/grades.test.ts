@@ -98,9 +98,20 @@ describe('what the doctor makes of what it finds', () => {
   });
 
   it('connections: room for one instance, and for two in a rolling restart', () => {
-    expect([90, 80, 75].map((used) => grade(gradeRoom(used, 97, 10)))).to.deep.equal(['fail', 'warn', 'ok']);
-    expect(grade(gradeRoom(87, 97, 10))).to.equal('warn');
-    expect(grade(gradeRoom(77, 97, 10))).to.equal('ok');
+    const one = { workers: 1, poolSize: 8 };
+    expect([90, 80, 75].map((used) => grade(gradeRoom(used, 97, one)))).to.deep.equal(['fail', 'warn', 'ok']);
+    expect(grade(gradeRoom(87, 97, one))).to.equal('warn');
+    expect(grade(gradeRoom(77, 97, one))).to.equal('ok');
+    const three = { workers: 3, poolSize: 8 };
+    expect([67, 66, 36, 35].map((used) => grade(gradeRoom(used, 97, three)))).to.deep.equal([
+      'fail',
+      'warn',
+      'warn',
+      'ok',
+    ]);
+    expect(gradeRoom(0, 97, three).says).to.contain(
+      'takes 31 (3 WORKERS, each 2 and DATABASE_POOL_SIZE, and 1)',
+    );
   });
 
   it('the notification queue: a twentieth is much, a half is too much', () => {

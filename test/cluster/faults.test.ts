@@ -1,0 +1,127 @@
+import { expect } from 'chai';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { FAULT_SETTINGS, faultTimeoutMs, underFault } from '../support/fault-run.ts';
+import { metric } from '../support/metrics.ts';
+import { ServiceProcess } from '../support/service-process.ts';
+import { at, makeStormWorld, type StormWorld } from '../support/storm.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { isAlive, logOf, workerPids } from '../support/worker-log.ts';
+
+describe('workers that come and go under writers and subscribers', function () {
+  this.timeout(faultTimeoutMs(90_000));
+  let database: TestDatabase;
+  let world: StormWorld;
+  let service: ServiceProcess;
+  let admin: { adminUrl: string };
+
+  beforeEach(async () => {
+    database = await createTestDatabase();
+    world = await makeStormWorld(database.pool);
+    service = await ServiceProcess.start(database.url, {
+      ...FAULT_SETTINGS,
+      WORKERS: '2',
+      LOG_LEVEL: 'info',
+      DRAIN_SECONDS: '0.3',
+    });
+    admin = { adminUrl: `http://127.0.0.1:${service.environment['ADMIN_PORT']}` };
+    await ready(1);
+  });
+
+  afterEach(async () => {
+    await service?.kill();
+    await database?.drop();
+  });
+
+  /** Waits until the service has said so often that it, or its rolling restart, is done. */
+  const said = (msg: string, times: number): Promise<unknown> =>
+    waitFor(() => logOf(service).filter((line) => line.msg === msg).length >= times, {
+      what: () => `${times} × "${msg}" in ${service.stderr.slice(-2000)}`,
+      timeoutMs: 60_000,
+    });
+  const ready = (times: number): Promise<unknown> => said('ready', times);
+
+  const stage = () => ({
+    pool: database.pool,
+    databaseUrl: database.url,
+    world,
+    where: () => service.url,
+  });
+
+  it('SIGHUP replaces them one after the other: there is always one, and nothing is lost', async () => {
+    let rolls = 0;
+    let connects = 0;
+    const { resumes } = await underFault('rolling restart of workers', stage(), async ({ flowing }) => {
+      const before = workerPids(service).slice(-2);
+      rolls += 1;
+      service.signal('SIGHUP');
+      while (logOf(service).filter(({ msg }) => msg === 'rolling restart done').length < rolls) {
+        const now = await metric(admin, 'settlewire_connects_total');
+        expect(now, 'counts only go up, though those who counted go').to.be.at.least(connects);
+        connects = now;
+        expect(await service.readiness(), 'all the time').to.equal(200);
+      }
+      for (const pid of before) expect(isAlive(pid), String(pid)).to.equal(false);
+      await flowing();
+    });
+    expect(resumes, 'everybody was sent elsewhere once').to.be.above(20);
+    expect(await metric(admin, 'settlewire_disconnects_total{reason="draining"}')).to.be.above(20);
+    expect(await metric(admin, 'settlewire_worker_exits_total{why="rolled"}')).to.equal(2 * rolls);
+    expect(await metric(admin, 'settlewire_worker_exits_total{why="crashed"}')).to.equal(0);
+    expect(await metric(admin, 'settlewire_connections_dropped')).to.equal(0);
+  });
+
+  it('killed with -9, one after the other: each is replaced, and nothing is lost', async () => {
+    let deaths = 0;
+    await underFault('a worker killed with -9', stage(), async ({ flowing }) => {
+      for (let n = 0; n < 2; n += 1) {
+        const victim = at(workerPids(service).filter(isAlive), 0);
+        const already = workerPids(service).length;
+        process.kill(victim, 'SIGKILL');
+        deaths += 1;
+        await flowing();
+        await waitFor(() => workerPids(service).length > already, {
+          what: 'its successor',
+          timeoutMs: 30_000,
+        });
+        await flowing();
+      }
+    });
+    expect(await metric(admin, 'settlewire_worker_exits_total{why="crashed"}')).to.equal(deaths);
+    expect(await metric(admin, 'settlewire_workers{state="ready"}')).to.equal(2);
+    const lines = logOf(service).filter(({ msg }) => msg === 'a worker has died');
+    expect(lines.map(({ how }) => how)).to.deep.equal(Array.from({ length: deaths }, () => 'SIGKILL'));
+  });
+
+  it('whose supervisor is killed with -9: they end by themselves, another one takes the port, and nothing is lost', async () => {
+    await underFault('the supervisor killed with -9', stage(), async ({ flowing }) => {
+      const orphans = workerPids(service);
+      await service.kill();
+      await waitFor(() => !orphans.some(isAlive), { what: 'the workers to end' });
+      await service.start();
+      await ready(1);
+      await flowing();
+    });
+  });
+
+  it('that cannot be replaced stay: a rolling restart is given up, and a dead one is tried for again and again', async () => {
+    const pids = workerPids(service);
+    // Migrations are missing, as if a new version had been put in place of the old one.
+    await database.pool.query("delete from outbox_migration where name like '%domain%'");
+    service.signal('SIGHUP');
+    await said('rolling restart given up: the old workers stay', 1);
+    expect(pids.map(isAlive)).to.deep.equal([true, true]);
+    expect(await service.readiness()).to.equal(200);
+    process.kill(at(pids, 0), 'SIGKILL');
+    await said('a worker could not start', 3);
+    expect(await service.readiness(), 'by the one that is left').to.equal(200);
+    const readiness = await fetch(`${admin.adminUrl}/readyz`);
+    expect([readiness.status, await readiness.json()]).to.deep.equal([
+      503,
+      { status: 'unavailable', workers: 2, ready: 1 },
+    ]);
+    const reasons = logOf(service).filter(({ msg }) => msg === 'a worker could not start');
+    for (const { reason } of reasons) expect(reason).to.match(/^migrations are missing/);
+    expect(await metric(admin, 'settlewire_worker_exits_total{why="failed"}')).to.be.at.least(3);
+    expect(await service.terminate()).to.deep.equal({ code: 0, signal: null });
+  });
+});

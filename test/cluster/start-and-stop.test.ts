@@ -1,0 +1,143 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { expect } from 'chai';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { ServiceProcess } from '../support/service-process.ts';
+import { SseClient } from '../support/sse-client.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { isAlive, logOf, workerPids } from '../support/worker-log.ts';
+import { makePerson, type Person } from '../support/world.ts';
+
+describe('several workers, started and stopped', function () {
+  this.timeout(60_000);
+  const processes: ServiceProcess[] = [];
+  const databases: TestDatabase[] = [];
+
+  afterEach(async () => {
+    await Promise.all(processes.splice(0).map((process) => process.kill()));
+    await Promise.all(databases.splice(0).map((database) => database.drop()));
+  });
+
+  async function make(environment: Record<string, string>): Promise<ServiceProcess> {
+    const made = await ServiceProcess.create({ WORKERS: '2', ...environment });
+    processes.push(made);
+    return made;
+  }
+
+  async function keep(database: Promise<TestDatabase>): Promise<TestDatabase> {
+    databases.push(await database);
+    return database;
+  }
+
+  async function run(environment: Record<string, string>): Promise<{ code: number | null; lines: string[] }> {
+    const made = await make(environment);
+    made.spawn();
+    const { code } = await made.exit;
+    return { code, lines: made.stderr.trimEnd().split('\n') };
+  }
+
+  describe('what cannot start', () => {
+    it('migrations that are missing: one line, 1, and no worker is tried again', async () => {
+      const { url } = await keep(createEmptyDatabase());
+      const { code, lines } = await run({ DATABASE_URL: url, MIGRATE: 'off' });
+      expect(lines).to.have.length(1);
+      expect(lines[0]).to.match(
+        /^settlewire: migrations are missing, run settlewire migrate: 0001_outbox_\w+/,
+      );
+      expect(code).to.equal(1);
+    });
+
+    for (const name of ['PORT', 'ADMIN_PORT'])
+      it(`${name} in use: one line that names the port`, async () => {
+        const { url } = await keep(createTestDatabase());
+        const other = createServer().listen(0, '127.0.0.1');
+        await once(other, 'listening');
+        const port = String((other.address() as { port: number }).port);
+        const { code, lines } = await run({ DATABASE_URL: url, [name]: port });
+        other.close();
+        expect([code, lines.length]).to.deep.equal([1, 1]);
+        expect(lines[0])
+          .to.match(/^settlewire: .*in use/)
+          .and.to.include(port);
+      });
+  });
+
+  describe('a drain', () => {
+    async function connect(
+      count: number,
+      environment: Record<string, string>,
+    ): Promise<{ service: ServiceProcess; clients: SseClient[]; person: Person }> {
+      const database = await keep(createTestDatabase());
+      const person = await makePerson(database.pool, 1);
+      const service = await ServiceProcess.start(database.url, {
+        WORKERS: '2',
+        LOG_LEVEL: 'info',
+        ...environment,
+      });
+      processes.push(service);
+      await waitFor(() => logOf(service).some(({ msg }) => msg === 'ready'), { what: 'both to be ready' });
+      const clients = await Promise.all(
+        Array.from({ length: count }, async () =>
+          (await SseClient.open(`${service.url}/v1/events`, person.token)).caughtUp(),
+        ),
+      );
+      return { service, clients, person };
+    }
+
+    it('by SIGTERM: all workers send their clients away, and those who come, end, and the whole exits with 0', async () => {
+      const { service, clients, person } = await connect(8, { DRAIN_SECONDS: '3' });
+      const pids = workerPids(service);
+      service.signal('SIGTERM');
+      await waitFor(async () => (await service.readiness()) === 503, { what: 'readyz to say so' });
+      const late = await SseClient.open(`${service.url}/v1/events`, person.token);
+      await late.untilEnded();
+      expect(late.messages.map(({ data }) => data['reason'])).to.deep.equal(['draining']);
+      expect(await service.exit).to.deep.equal({ code: 0, signal: null });
+      for (const client of clients) {
+        await client.untilEnded();
+        expect(client.messages.at(-1)?.data['reason']).to.equal('draining');
+      }
+      const draining = logOf(service).filter(({ msg }) => msg === 'draining');
+      expect(draining.map(({ subscribers }) => subscribers)).to.deep.equal([4, 4]);
+      expect(new Set(draining.map(({ worker }) => worker)).size, 'each line says whose it is').to.equal(2);
+      expect(pids.map(isAlive)).to.deep.equal([false, false]);
+    });
+
+    it('a second signal, more than a second later, ends all of them at once', async () => {
+      const { service, clients } = await connect(4, { DRAIN_SECONDS: '600' });
+      const pids = workerPids(service);
+      await waitFor(
+        () => {
+          service.signal('SIGINT');
+          return !service.running;
+        },
+        { what: 'the end' },
+      );
+      expect(await service.exit).to.deep.equal({ code: 1, signal: null });
+      await waitFor(() => !pids.some(isAlive), { what: 'the workers to end' });
+      for (const client of clients) await client.untilEnded();
+    });
+
+    it('before they are ready: nothing is left behind', async () => {
+      const { url, pool } = await keep(createTestDatabase());
+      const service = await make({ DATABASE_URL: url, LOG_LEVEL: 'info', MIGRATE: 'off' });
+      const blocker = await pool.connect();
+      try {
+        await blocker.query('begin; lock table outbox_meta in access exclusive mode');
+        service.spawn();
+        // Alive at once, ready only when caught up.
+        await waitFor(async () => (await service.readiness()) === 503, {
+          what: 'a worker',
+          timeoutMs: 30_000,
+        });
+        service.signal('SIGHUP');
+        service.signal('SIGTERM');
+        await blocker.query('rollback');
+        expect(await service.exit).to.deep.equal({ code: 0, signal: null });
+        expect(workerPids(service).some(isAlive)).to.equal(false);
+      } finally {
+        blocker.release();
+      }
+    });
+  });
+});
