@@ -251,6 +251,19 @@ begin
         from outbox o
        where o.id > after and o.id <= through
        order by o.id limit max_events;
+  elsif cardinality(topics) <= 16 then
+    -- Few topics: the rows as the index finds them. More are read than returned only where several topics have events, and large
+    -- values stay where they are until they are returned. For one busy topic less than half of what the look-ups below take.
+    open page for
+      select o.id, o.topic, o.type, o.data::text, o.created_at
+        from (select o.id, o.topic, o.type, o.data, o.created_at
+                from unnest(topics) t(topic),
+                     lateral (select o.id, o.topic, o.type, o.data, o.created_at
+                                from outbox o
+                               where (o.topic, o.id) > (t.topic, after) and (o.topic, o.id) <= (t.topic, through)
+                               order by o.topic, o.id limit max_events) o
+               order by o.id limit max_events) o
+       order by o.id;
   elsif cardinality(topics) > 100 and 2 * max_events <= (
           select count(*)
             from (select

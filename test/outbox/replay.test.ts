@@ -69,24 +69,29 @@ describe('outbox_replay', () => {
     expect([idsOf(one), one.reached]).to.deep.equal([[1], 1]);
   });
 
-  it('gives the whole past page by page, nothing twice and nothing skipped', async () => {
-    for (const [maxEvents, maxBytes] of [
-      [1, 1e6],
-      [3, 1e6],
-      [7, 20],
-      [100, 1],
-    ] as const) {
-      const ids: number[] = [];
-      let cursor = 0;
-      while (cursor < EVENTS) {
-        const next = await page(['test:odd', 'test:five'], cursor, EVENTS, maxEvents, maxBytes);
-        expect(next.reached).to.be.above(cursor);
-        ids.push(...idsOf(next));
-        cursor = next.reached;
+  for (const [kind, others] of [
+    ['few', 0],
+    ['more', 20],
+  ] as const)
+    it(`gives the whole past of ${kind} topics page by page, nothing twice and nothing skipped`, async () => {
+      const topics = ['test:odd', 'test:five', ...Array.from({ length: others }, (_, n) => `test:none_${n}`)];
+      for (const [maxEvents, maxBytes] of [
+        [1, 1e6],
+        [3, 1e6],
+        [7, 20],
+        [100, 1],
+      ] as const) {
+        const ids: number[] = [];
+        let cursor = 0;
+        while (cursor < EVENTS) {
+          const next = await page(topics, cursor, EVENTS, maxEvents, maxBytes);
+          expect(next.reached).to.be.above(cursor);
+          ids.push(...idsOf(next));
+          cursor = next.reached;
+        }
+        expect(ids).to.deep.equal([1, 3, 5, 7, 9, 10, 11, 13, 15, 17, 19, 20]);
       }
-      expect(ids).to.deep.equal([1, 3, 5, 7, 9, 10, 11, 13, 15, 17, 19, 20]);
-    }
-  });
+    });
 
   it('crosses partitions', async () => {
     const own = await createTestDatabase();
@@ -160,6 +165,32 @@ describe('outbox_replay', () => {
       };
       expect(await reads(100), 'by topic: each topic’s').to.be.at.least(100 * 50);
       expect(await reads(400), 'by id: enough to know that there are many').to.be.at.most(2 * 100 + 50);
+    } finally {
+      session.end();
+      await own.drop();
+    }
+  });
+
+  it('of few topics reads what it returns from the index by topic alone, and no more of a busy topic than a page', async () => {
+    const own = await createTestDatabase();
+    const session = await openSession(own.pool);
+    try {
+      await own.pool.query(`
+        insert into outbox (id, topic, type, data, txid, created_at)
+        select n, case when n % 4 = 0 then 'test:busy' else 'test:other' end, 'test:event', '{}', pg_current_xact_id(), now()
+          from generate_series(1, 8000) n`);
+      const read = (index: string) =>
+        scalar<number>(
+          session,
+          `select pg_stat_get_xact_tuples_returned(c.oid) from pg_class c where c.relname = '${index}'`,
+        );
+      await session.query('begin');
+      await session.query('select outbox_replay($1, 4000, 8000, 100, 1000000)', [
+        ['test:busy', 'test:quiet', 'test:never'],
+      ]);
+      expect(await read('outbox_p0_topic_id_idx')).to.be.within(100, 101);
+      expect(await read('outbox_p0_pkey')).to.equal(0);
+      await session.query('rollback');
     } finally {
       session.end();
       await own.drop();
