@@ -33,15 +33,19 @@ export function createReplays(
           onIdleError: (error) => log.warn({ err: error }, 'an idle connection to the replica was lost'),
         });
   const replica = pool === undefined ? undefined : new Replica({ primary, pool, log, now });
+  const pageBytes = Math.floor(config.subscriberBufferBytes / 2);
   const replayer = new Replayer({
     db: primary,
     replica,
     concurrency: config.replayConcurrency,
     pageEvents: config.replayPageEvents,
-    pageBytes: Math.floor(config.subscriberBufferBytes / 2),
+    pageBytes,
   });
   const pages = new SharedPages((topics, after, through) => replayer.page(topics, after, through), {
     maxBytes: config.replayCacheBytes,
+    // An encoded page may be twice as large as its data; the other half is for pages in use.
+    maxAhead: Math.floor(config.replayCacheBytes / (4 * pageBytes)),
+    idle: () => replayer.idle,
   });
   return { replayer, pages, replica, end: async () => pool?.end() };
 }

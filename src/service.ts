@@ -145,7 +145,7 @@ export class Service {
       openStreams: streams,
       rateLimits,
       snapshots,
-      replay: (topics, after, through) => pages.page(topics, after, through),
+      pages,
       lookUpMembership:
         config.authorizeFunction === null ? lookUpMembership : suppliedMembership(config.authorizeFunction),
       ...createCredentials(config, this.#jwks, now),

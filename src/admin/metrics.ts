@@ -95,6 +95,7 @@ export class Metrics {
     count('settlewire_replay_pages', 'Pages of the past read from the database.', () => replayer.pages);
     read('settlewire_replay_waiting', 'Replays waiting for their turn.', () => replayer.waiting);
     count('settlewire_replay_pages_shared', 'Pages that had been read for somebody else.', () => pages.hits);
+    count('settlewire_replay_pages_ahead', 'Pages read before they were asked for.', () => pages.readAhead);
     read('settlewire_replay_cache_bytes', 'Bytes of pages kept for others.', () => pages.bytes);
     read('settlewire_replay_steps_waiting', 'Replays waiting for the event loop.', () => hub.turns.waiting);
     read(

@@ -6,7 +6,7 @@ import type { Metrics } from '../admin/metrics.ts';
 import type { OpenStreams } from '../admin/subscriptions.ts';
 import type { Config } from '../config.ts';
 import type { Hub } from '../hub/hub.ts';
-import type { Replay } from '../hub/past.ts';
+import type { PastPages } from '../hub/past.ts';
 import type { Snapshots } from '../snapshot/snapshots.ts';
 import type { ConnectionLimits } from './connection-limits.ts';
 import type { RateLimits } from './rate-limits.ts';
@@ -22,7 +22,7 @@ export interface Context extends Credentials {
   readonly hub: Hub;
   /** The primary. */
   readonly pool: Pool;
-  readonly replay: Replay;
+  readonly pages: PastPages;
   readonly lookUpMembership: LookUpMembership;
   readonly connectionLimits: ConnectionLimits;
   readonly openStreams: OpenStreams;

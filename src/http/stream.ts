@@ -46,7 +46,7 @@ export function openStream(context: Context, response: Response, admission: Admi
     subscription,
     cursor: from,
     has: start.cursor,
-    replay: context.replay,
+    pages: context.pages,
     bufferBytes: config.subscriberBufferBytes,
     retryMs: () => jitteredRetryMs(context),
     onEnd: (reason) => {

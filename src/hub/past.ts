@@ -10,12 +10,13 @@ export interface FramePage {
   readonly oldest: number;
 }
 
-/** Reads a page of the past from the database. */
-export type Replay = (
-  topics: readonly string[] | 'all',
-  after: number,
-  through: number,
-) => Promise<FramePage>;
+/** Pages of the past from the database. */
+export interface PastPages {
+  /** @throws what reading it throws */
+  page(topics: readonly string[] | 'all', after: number, through: number): Promise<FramePage>;
+  /** It will be asked for soon: may be read now, so that it is there by then. Never throws. */
+  ahead(topics: readonly string[] | 'all', after: number, through: number): void;
+}
 
 /** Some past frames after a cursor. */
 export interface Stretch {
@@ -23,7 +24,7 @@ export interface Stretch {
   /** If all frames are used the cursor moves here; undefined: to the last frame. */
   readonly reached: number | undefined;
   /** The topics that were asked for; undefined: every topic. */
-  readonly asked: ReadonlySet<string> | undefined;
+  readonly asked: readonly string[] | undefined;
 }
 
 /** Most frames of the window looked at in one step. */
@@ -32,11 +33,13 @@ const WINDOW_SLICE = 2000;
 /** Where a subscriber finds what it has missed: in the hub's window, else in the database, a page at a time. */
 export class Past {
   readonly #hub: Hub;
-  readonly #replay: Replay;
+  readonly #pages: PastPages;
+  /** The topics last asked for: the same array while they are the same. */
+  #topics: readonly string[] = [];
 
-  constructor(hub: Hub, replay: Replay) {
+  constructor(hub: Hub, pages: PastPages) {
     this.#hub = hub;
-    this.#replay = replay;
+    this.#pages = pages;
   }
 
   /** @returns undefined if the window begins later than the cursor */
@@ -49,15 +52,31 @@ export class Past {
   /**
    * @param heard the topics to read; what is gained or lost meanwhile changes nothing in the answer
    * @returns undefined if retention has passed the cursor
-   * @throws what `replay` throws
+   * @throws what reading a page throws
    */
   async fromDatabase(
     heard: ReadonlySet<string> | 'all',
     after: number,
     through: number,
   ): Promise<Stretch | undefined> {
-    const asked = heard === 'all' ? undefined : new Set(heard);
-    const { frames, reached, oldest } = await this.#replay(asked ? [...asked] : 'all', after, through);
-    return oldest > after ? undefined : { frames, reached, asked };
+    const topics = this.#topicsOf(heard);
+    const { frames, reached, oldest } = await this.#pages.page(topics, after, through);
+    return oldest > after ? undefined : { frames, reached, asked: topics === 'all' ? undefined : topics };
+  }
+
+  /**
+   * What will be asked for next has time to be read while the socket is written to. Only a wish: the cursor and the topics are those
+   * of the moment, and whoever asks for others afterwards, or finds the window there first, has lost nothing but the read.
+   */
+  readAhead(heard: ReadonlySet<string> | 'all', after: number): void {
+    const { window, cursor } = this.#hub;
+    if (after < cursor && after < window.start) this.#pages.ahead(this.#topicsOf(heard), after, cursor);
+  }
+
+  #topicsOf(heard: ReadonlySet<string> | 'all'): readonly string[] | 'all' {
+    if (heard === 'all') return heard;
+    const same = heard.size === this.#topics.length && this.#topics.every((topic) => heard.has(topic));
+    if (!same) this.#topics = [...heard];
+    return this.#topics;
   }
 }

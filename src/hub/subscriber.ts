@@ -4,7 +4,7 @@ import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } fr
 import type { Bundle } from './bundle.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
-import { Past, type Replay, type Stretch } from './past.ts';
+import { Past, type PastPages, type Stretch } from './past.ts';
 import type { SharedBytes } from './shared-bytes.ts';
 import type { Sink } from './sink.ts';
 import type { Subscription } from './subscription.ts';
@@ -34,7 +34,8 @@ export interface SubscriberOptions {
   readonly cursor: number;
   /** The id of the last event that the client has, at or above `cursor`; nothing up to there is delivered. */
   readonly has: number;
-  readonly replay: Replay;
+  /** Where it reads what the hub's window no longer holds. */
+  readonly pages: PastPages;
   /** Most bytes that may wait for the socket. */
   readonly bufferBytes: number;
   /** A jittered time in milliseconds after which a client that was disconnected should come back. */
@@ -185,7 +186,7 @@ export class Subscriber {
 
   /** Runs once for each time that the subscriber is replaying: its last step turns it live, or ends it, and does no more. */
   async #catchUp(): Promise<void> {
-    const past = new Past(this.#options.hub, this.#options.replay);
+    const past = new Past(this.#options.hub, this.#options.pages);
     try {
       while (await this.#catchUpStep(past));
     } catch (error) {
@@ -218,6 +219,8 @@ export class Subscriber {
       }
     }
     this.#replayStretch(stretch);
+    // Not for one who is slow: what waits for its socket is its share of the memory.
+    if (this.#state === 'replaying' && sink.buffered === 0) past.readAhead(this.heard, this.#cursor);
     return true;
   }
 
@@ -225,11 +228,12 @@ export class Subscriber {
   #replayStretch({ frames, reached, asked }: Stretch): void {
     const { sink, bufferBytes } = this.#options;
     const { heard } = this;
+    const room = bufferBytes - sink.buffered;
     const parts: Chunk[] = [];
     let size = 0;
     let complete = true;
     for (const frame of frames) {
-      if (size > 0 && size + frame.chunk.length > bufferBytes) {
+      if (size > 0 && size + frame.chunk.length > room) {
         complete = false;
         break;
       }
@@ -241,9 +245,9 @@ export class Subscriber {
       }
       // A topic gained here was not asked for: the rest of the page lacks it.
       const gained =
-        asked !== undefined && frame.access?.kind === 'granted' && !asked.has(frame.access.topic);
-      if (this.#endReason !== undefined || gained || size >= bufferBytes / 2) {
-        complete = !gained && frame === frames.at(-1);
+        asked !== undefined && frame.access?.kind === 'granted' && !asked.includes(frame.access.topic);
+      if (this.#endReason !== undefined || gained) {
+        complete = false;
         break;
       }
     }

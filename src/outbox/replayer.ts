@@ -27,6 +27,11 @@ export class Replayer {
     return this.#pages;
   }
 
+  /** Whether the next reader would not have to wait. */
+  get idle(): boolean {
+    return this.#running < this.#options.concurrency;
+  }
+
   /** Readers waiting for their turn. */
   get waiting(): number {
     return this.#waiting.length;

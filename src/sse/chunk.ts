@@ -3,15 +3,21 @@ const CRLF = '\r\n';
 /**
  * Bytes of a stream with their transfer framing around them (RFC 9112, section 7.1): made once, in one allocation, and written
  * as they are to every socket. A socket of HTTP/1.0, which knows no chunks, gets what lies between.
+ *
+ * Chunks made together (`each`) are parts of one: joined again they are that one, without a copy. So a page of the past is written
+ * as it was encoded, and costs the memory of its bytes and of nothing else, to however many.
  */
 export class Chunk {
-  /** A chunk of a chunked body: size line, payload, line end. */
-  readonly framed: Buffer;
   /** Bytes of the payload. */
   readonly length: number;
+  /** The framed bytes of the chunk that this one is, or is a part of. */
+  readonly #whole: Buffer;
+  /** Where the payload begins in them. */
+  readonly #start: number;
 
-  private constructor(framed: Buffer, length: number) {
-    this.framed = framed;
+  private constructor(whole: Buffer, start: number, length: number) {
+    this.#whole = whole;
+    this.#start = start;
     this.length = length;
   }
 
@@ -19,40 +25,73 @@ export class Chunk {
   static of(text: string): Chunk {
     const length = Buffer.byteLength(text);
     const framed = frame(length);
-    framed.write(text, framed.length - CRLF.length - length);
-    return new Chunk(framed, length);
+    const start = framed.length - CRLF.length - length;
+    framed.write(text, start);
+    return new Chunk(framed, start, length);
   }
 
-  /** Several chunks as one, at least one. */
+  /** A chunk of each text, all in one allocation; no text may be empty or end within a character. */
+  static each(texts: readonly string[]): Chunk[] {
+    if (texts.length === 0) return [];
+    const whole = Chunk.of(texts.join(''));
+    // Without characters beyond ASCII, a text has as many bytes as units.
+    const ascii = whole.length === texts.reduce((sum, { length }) => sum + length, 0);
+    let start = whole.#start;
+    return texts.map((text) => {
+      const length = ascii ? text.length : Buffer.byteLength(text);
+      const part = new Chunk(whole.#whole, start, length);
+      start += length;
+      return part;
+    });
+  }
+
+  /** Several chunks as one, at least one; without a copy if each begins where the one before it ends. */
   static join(chunks: readonly Chunk[]): Chunk {
     const [first] = chunks;
-    if (first !== undefined && chunks.length === 1) return first;
+    if (first === undefined) throw new RangeError('nothing to join');
+    if (chunks.length === 1) return first;
     let length = 0;
-    for (const chunk of chunks) length += chunk.length;
-    const framed = frame(length);
-    let at = framed.length - CRLF.length - length;
-    for (const { framed: part, length: size } of chunks) {
-      part.copy(framed, at, part.length - CRLF.length - size, part.length - CRLF.length);
-      at += size;
+    let inOnePiece = true;
+    for (const chunk of chunks) {
+      inOnePiece &&= chunk.#whole === first.#whole && chunk.#start === first.#start + length;
+      length += chunk.length;
     }
-    return new Chunk(framed, length);
+    if (inOnePiece) return new Chunk(first.#whole, first.#start, length);
+    const framed = frame(length);
+    const start = framed.length - CRLF.length - length;
+    let at = start;
+    for (const chunk of chunks)
+      at += chunk.#whole.copy(framed, at, chunk.#start, chunk.#start + chunk.length);
+    return new Chunk(framed, start, length);
+  }
+
+  /** A chunk of a chunked body: size line, payload, line end. A copy, if this is a part of another one. */
+  get framed(): Buffer {
+    if (framedLength(this.length) === this.#whole.length) return this.#whole;
+    const framed = frame(this.length);
+    this.bytes.copy(framed, framed.length - CRLF.length - this.length);
+    return framed;
   }
 
   /** The payload alone: a view, not a copy. */
   get bytes(): Buffer {
-    const end = this.framed.length - CRLF.length;
-    return this.framed.subarray(end - this.length, end);
+    return this.#whole.subarray(this.#start, this.#start + this.length);
   }
 }
 
 /** What ends a chunked body. */
 export const LAST_CHUNK = Buffer.from('0\r\n\r\n');
 
+/** Bytes of a chunk with its framing; the more, the longer its payload. */
+function framedLength(length: number): number {
+  return length.toString(16).length + 2 * CRLF.length + length;
+}
+
 /** The framing of a chunk, its payload still to be filled in. */
 function frame(length: number): Buffer {
   const sizeLine = length.toString(16) + CRLF;
   if (length === 0) throw new RangeError('an empty chunk would end the body');
-  const framed = Buffer.allocUnsafe(sizeLine.length + length + CRLF.length);
+  const framed = Buffer.allocUnsafe(framedLength(length));
   framed.write(sizeLine, 0, 'latin1');
   framed.write(CRLF, framed.length - CRLF.length, 'latin1');
   return framed;

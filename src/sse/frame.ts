@@ -24,11 +24,23 @@ export const HEARTBEAT = Chunk.of(':\n');
 
 /** Encodes an event once, for all its subscribers. */
 export function encodeEvent(event: OutboxEvent): Frame {
-  const chunk = Chunk.of(`event: ${event.type}\ndata: ${event.data}\nid: ${event.id}\n\n`);
+  return frameOf(event, Chunk.of(blockOf(event)));
+}
+
+/** Encodes a page of the past as one: whoever gets all of it gets the bytes made here. */
+export function encodePage(events: readonly OutboxEvent[]): Frame[] {
+  const chunks = Chunk.each(events.map(blockOf));
+  return events.map((event, index) => frameOf(event, chunks[index] as Chunk));
+}
+
+function blockOf({ id, type, data }: OutboxEvent): string {
+  return `event: ${type}\ndata: ${data}\nid: ${id}\n\n`;
+}
+
+function frameOf(event: OutboxEvent, chunk: Chunk): Frame {
   const access = accessChange(event);
-  return access === undefined
-    ? { id: event.id, topic: event.topic, chunk }
-    : { id: event.id, topic: event.topic, chunk, access };
+  const { id, topic } = event;
+  return access === undefined ? { id, topic, chunk } : { id, topic, chunk, access };
 }
 
 export interface Session {

@@ -23,7 +23,10 @@ describe('a hub', () => {
       }),
       cursor: 5,
       has: 5,
-      replay: () => Promise.reject(new Error('nothing is to be replayed')),
+      pages: {
+        page: () => Promise.reject(new Error('nothing is to be replayed')),
+        ahead: () => {},
+      },
       bufferBytes: 16_384,
       retryMs: () => 1000,
       onEnd: (reason) => reasons.push(reason),

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
@@ -36,10 +37,12 @@ class Reads {
 describe('shared pages', () => {
   let reads: Reads;
   let pages: SharedPages;
+  let idle: boolean;
 
   beforeEach(() => {
     reads = new Reads();
-    pages = new SharedPages(reads.read, { maxBytes: 250 });
+    idle = true;
+    pages = new SharedPages(reads.read, { maxBytes: 250, maxAhead: 2, idle: () => idle });
   });
 
   async function page(topics: readonly string[] | 'all', after: number, through = 100) {
@@ -72,8 +75,9 @@ describe('shared pages', () => {
 
   it('are kept within their bytes, those used last', async () => {
     const { frames } = await page(['stream:x'], 0);
-    const bytes = frames.reduce((sum, { chunk }) => sum + chunk.framed.length, 0);
-    expect(bytes).to.be.within(90, 125);
+    const bytes = frames.reduce((sum, { chunk }) => sum + chunk.length, 0);
+    expect(bytes).to.be.within(80, 125);
+    await page(['stream:x'], 0);
     await page(['stream:x'], 2);
     expect(pages.bytes).to.equal(2 * bytes);
     await page(['stream:x'], 0);
@@ -97,11 +101,86 @@ describe('shared pages', () => {
     expect(pages.bytes).to.be.above(0);
   });
 
+  it('are kept in an eighth of their bytes while nobody shares any, and in all of them again once somebody does', async () => {
+    const alone = new SharedPages(reads.read, { maxBytes: 2000, maxAhead: 0, idle: () => true });
+    const read = async (after: number): Promise<void> => {
+      const asked = alone.page('all', after, 10_000);
+      reads.answer();
+      await asked;
+    };
+    for (let after = 0; after < 200; after += 2) await read(after);
+    expect(alone.bytes).to.be.within(1, 250);
+    await read(198);
+    expect(alone.hits).to.equal(1);
+    for (let after = 200; after < 300; after += 2) await read(after);
+    expect(alone.bytes, 'fifty reads after it was shared').to.be.within(1800, 2000);
+    for (let after = 300; after < 400; after += 2) await read(after);
+    expect(alone.bytes, 'a hundred reads after it').to.be.within(1, 250);
+    expect(reads.asked).to.have.length(200);
+  });
+
+  it('that are read ahead wait to be asked for, and are not counted as shared', async () => {
+    pages.ahead(['stream:x'], 5, 100);
+    const underWay = pages.page(['stream:x'], 5, 100);
+    reads.answer();
+    const { frames } = await underWay;
+    expect(frames.map(({ id }) => id)).to.deep.equal([6, 7]);
+    pages.ahead(['stream:x'], 7, 100);
+    pages.ahead(['stream:x'], 7, 100);
+    reads.answer();
+    expect((await pages.page(['stream:x'], 7, 110)).frames.map(({ id }) => id)).to.deep.equal([8, 9]);
+    expect(reads.asked).to.deep.equal(['stream:x 5 100', 'stream:x 7 100']);
+    expect([pages.readAhead, pages.hits]).to.deep.equal([2, 0]);
+  });
+
+  it('are read ahead only while nobody waits for one and few wait to be asked for', async () => {
+    idle = false;
+    pages.ahead('all', 0, 100);
+    expect(reads.asked).to.deep.equal([]);
+    idle = true;
+    for (const after of [0, 2, 4]) pages.ahead('all', after, 100);
+    expect(reads.asked).to.deep.equal(['all 0 100', 'all 2 100']);
+    reads.answer();
+    await page('all', 0);
+    pages.ahead('all', 4, 100);
+    expect(reads.asked).to.have.length(3);
+  });
+
+  it('that were read ahead in vain make room for others, and another place to read ahead', async () => {
+    pages.ahead('all', 0, 100);
+    pages.ahead('all', 20, 100);
+    reads.answer();
+    for (let after = 40; after < 60; after += 2) {
+      const asked = pages.page('all', after, 100);
+      reads.answer();
+      await asked;
+      await pages.page('all', after, 100);
+    }
+    expect(pages.bytes).to.be.at.most(250);
+    const before = reads.asked.length;
+    pages.ahead('all', 0, 100);
+    pages.ahead('all', 20, 100);
+    expect(reads.asked.slice(before)).to.deep.equal(['all 0 100', 'all 20 100']);
+  });
+
+  it('that could not be read ahead, or were in a history that has ended, are read when they are asked for', async () => {
+    pages.ahead('all', 0, 100);
+    reads.answer(new Error('gone'));
+    await setImmediate();
+    expect((await page('all', 0)).frames).to.have.length(2);
+    pages.ahead('all', 50, 100);
+    reads.answer();
+    expect((await page('all', 50, 51)).frames.map(({ id }) => id)).to.deep.equal([51]);
+    expect(reads.asked).to.deep.equal(['all 0 100', 'all 0 100', 'all 50 100', 'all 50 51']);
+    for (const after of [60, 70]) pages.ahead('all', after, 100);
+    expect(reads.asked, 'both places are free').to.have.length(6);
+  });
+
   it('of somebody with very many topics cost no more than what is in them, whatever cursors they ask with', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     const topics = Array.from({ length: 2000 }, (_, index) => `stream:${String(index).padStart(36, '0')}`);
-    const roomy = new SharedPages(reads.read, { maxBytes: 1_000_000 });
+    const roomy = new SharedPages(reads.read, { maxBytes: 8_000_000, maxAhead: 0, idle: () => true });
     collect();
     const before = process.memoryUsage().heapUsed;
     for (let after = 0; after < 300; after += 1) {
@@ -111,7 +190,7 @@ describe('shared pages', () => {
       await asked;
     }
     collect();
-    expect(roomy.bytes, 'all are kept').to.be.above(300 * 90);
+    expect(roomy.bytes, 'all are kept').to.be.above(300 * 80);
     // The names of the topics, 300 times, are 26 MB.
     expect(process.memoryUsage().heapUsed - before).to.be.below(5_000_000);
   });

@@ -9,7 +9,7 @@ import { BUFFER, SlowSocket, SubscriberWorld, TOPICS } from '../support/subscrib
 type Step =
   | { readonly do: 'commit'; readonly topics: readonly number[]; readonly bytes: number }
   | { readonly do: 'grant' | 'revoke'; readonly topic: number; readonly after: readonly number[] }
-  | { readonly do: 'page' | 'drain' | 'heartbeat' | 'turn' };
+  | { readonly do: 'page' | 'drain' | 'quicken' | 'slow down' | 'heartbeat' | 'turn' };
 
 const topicNumbers = fc.array(fc.nat(TOPICS.length - 1), { minLength: 1, maxLength: 6 });
 const steps: fc.Arbitrary<Step> = fc.oneof(
@@ -25,7 +25,12 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ do: fc.constantFrom('grant', 'revoke'), topic: fc.nat(2), after: topicNumbers }),
   },
-  { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('page', 'drain', 'heartbeat', 'turn') }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constantFrom('page', 'page', 'drain', 'quicken', 'slow down', 'heartbeat', 'turn'),
+    }),
+  },
 );
 
 /** Lets everything that is not waiting for a step go on. */
@@ -63,6 +68,8 @@ describe('a subscriber', () => {
               world.access(step.do, step.topic, step.after);
             else if (step.do === 'page') world.answerPage();
             else if (step.do === 'drain') world.socket.drain();
+            else if (step.do === 'quicken' || step.do === 'slow down')
+              world.socket.quick = step.do === 'quicken';
             else if (step.do === 'heartbeat') subscriber.heartbeat();
             else await turn();
           };
@@ -146,7 +153,10 @@ describe('a subscriber', () => {
       subscription: new Subscription({ mode: 'feed', topics: ['stream:a'], own: ['user:me'] }),
       cursor: 100,
       has: 104,
-      replay: () => Promise.reject(new Error('no need to replay')),
+      pages: {
+        page: () => Promise.reject(new Error('no need to replay')),
+        ahead: () => {},
+      },
       bufferBytes: BUFFER,
       retryMs: () => 1,
       onEnd: () => {},

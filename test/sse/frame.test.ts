@@ -7,6 +7,8 @@ import {
   cursorFrame,
   disconnectFrame,
   encodeEvent,
+  encodePage,
+  type Frame,
   HEARTBEAT,
   resetFrame,
   sessionFrame,
@@ -57,6 +59,25 @@ describe('frames', () => {
         expect(read(bytes, cuts).messages).to.deep.equal(
           sent.map(({ id, type, data }) => ({ id: String(id), event: type, data })),
         );
+      }),
+    );
+  });
+
+  it('of a page are those that each of its events would have alone', () => {
+    const page = fc.array(
+      events.chain((event) =>
+        fc.constantFrom(event, {
+          ...event,
+          type: 'access:granted',
+          data: JSON.stringify({ topic: event.topic }),
+        }),
+      ),
+      { maxLength: 8 },
+    );
+    fc.assert(
+      fc.property(page, (sent) => {
+        const plain = ({ id, topic, chunk, access }: Frame) => ({ id, topic, access, bytes: chunk.framed });
+        expect(encodePage(sent).map(plain)).to.deep.equal(sent.map(encodeEvent).map(plain));
       }),
     );
   });

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
+import fc from 'fast-check';
 import { Chunk } from '../../src/sse/chunk.ts';
 import { Connection, streamHeaders } from '../../src/sse/connection.ts';
 import { takeSocket } from '../../src/sse/wire.ts';
@@ -172,5 +173,42 @@ describe('a chunk', () => {
 
   it('of one is that one', () => {
     expect(Chunk.join([ONE])).to.equal(ONE);
+  });
+
+  it('made with others is the same as made alone, in whatever order some of them are joined', () => {
+    const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 30 });
+    fc.assert(
+      fc.property(
+        fc.array(text, { maxLength: 12 }),
+        fc.array(fc.nat(11), { minLength: 1 }),
+        (texts, picks) => {
+          const alone = texts.map(Chunk.of);
+          const together = Chunk.each(texts);
+          expect(together.map(({ framed }) => framed)).to.deep.equal(alone.map(({ framed }) => framed));
+          expect(together.map(({ bytes }) => bytes)).to.deep.equal(alone.map(({ bytes }) => bytes));
+          const picked = (from: Chunk[]): Chunk[] =>
+            picks.flatMap((pick) => from[pick] ?? []).concat(from.slice(1, 3));
+          if (picked(alone).length === 0) return;
+          const [one, other] = [Chunk.join(picked(together)), Chunk.join(picked(alone))];
+          expect([one.length, one.framed, one.bytes]).to.deep.equal([
+            other.length,
+            other.framed,
+            other.bytes,
+          ]);
+        },
+      ),
+    );
+  });
+
+  it('made with others and joined with all of them again is not copied', () => {
+    const [first, ...others] = Chunk.each(['eins', 'zw\u00f6', 'drei']);
+    if (first === undefined) throw new Error('unreachable');
+    const all = Chunk.join([first, ...others]);
+    expect(all.bytes.toString()).to.equal('einszw\u00f6drei');
+    expect(all.framed, 'no copy').to.equal(Chunk.join([first, ...others]).framed);
+    expect(Chunk.join(others).framed.toString()).to.equal('8\r\nzw\u00f6drei\r\n');
+    expect(Chunk.join([...others, first]).framed.toString()).to.equal('c\r\nzw\u00f6dreieins\r\n');
+    expect(Chunk.each([])).to.deep.equal([]);
+    expect(() => Chunk.each([''])).to.throw(RangeError);
   });
 });

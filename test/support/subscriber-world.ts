@@ -1,16 +1,18 @@
 import { Hub } from '../../src/hub/hub.ts';
+import { SharedPages } from '../../src/hub/shared-pages.ts';
 import type { Sink } from '../../src/hub/sink.ts';
 import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
 import type { OutboxEvent } from '../../src/outbox/event.ts';
+import type { Page } from '../../src/outbox/reader.ts';
 import type { Chunk } from '../../src/sse/chunk.ts';
-import { encodeEvent } from '../../src/sse/frame.ts';
 
 export const BUFFER = 16_384;
 export const TOPICS = ['stream:a', 'stream:b', 'stream:c', 'user:me'];
 
-/** A socket whose kernel takes bytes only when told to. */
+/** A socket whose kernel takes bytes only when told to; or, if it is quick, at once. */
 export class SlowSocket implements Sink {
+  quick = false;
   text = '';
   buffered = 0;
   mostBuffered = 0;
@@ -20,7 +22,7 @@ export class SlowSocket implements Sink {
   write({ bytes }: Chunk): void {
     if (this.ended) throw new Error('written after the end');
     this.text += bytes.toString();
-    this.buffered += bytes.length;
+    if (!this.quick) this.buffered += bytes.length;
     this.mostBuffered = Math.max(this.mostBuffered, this.buffered);
   }
 
@@ -45,7 +47,10 @@ export class SubscriberWorld {
   readonly events: OutboxEvent[] = [];
   readonly socket = new SlowSocket();
   readonly hub: Hub;
-  readonly #pages: (() => void)[] = [];
+  readonly pages: SharedPages;
+  /** Pages asked of the database, as `topics after`. */
+  readonly asked: string[] = [];
+  readonly #reads: (() => void)[] = [];
   readonly #granted: Set<string>;
   /** What the subscriber must get in the end. */
   readonly expected: number[] = [];
@@ -61,6 +66,11 @@ export class SubscriberWorld {
   ) {
     this.hub = new Hub({ maxEvents: windowEvents, maxBytes: 1e9 });
     this.hub.begin(cursor, { epoch: 'e', firstId: 0, oldest: 0 });
+    this.pages = new SharedPages((topics, after, through) => this.#page(topics, after, through), {
+      maxBytes: 100_000,
+      maxAhead: 2,
+      idle: () => true,
+    });
     this.#lastId = cursor;
     this.#granted = new Set(granted);
   }
@@ -73,7 +83,7 @@ export class SubscriberWorld {
       subscription: new Subscription({ mode, topics: this.#granted, own: ['user:me'] }),
       cursor: this.cursor,
       has: this.cursor,
-      replay: (topics, after, through) => this.#page(topics, after, through),
+      pages: this.pages,
       bufferBytes: BUFFER,
       retryMs: () => 1,
       onEnd: () => {},
@@ -104,7 +114,7 @@ export class SubscriberWorld {
   }
 
   answerPage(): void {
-    this.#pages.shift()?.();
+    this.#reads.shift()?.();
   }
 
   #event(topic: string, type: string, data: object): OutboxEvent {
@@ -112,13 +122,14 @@ export class SubscriberWorld {
     return { id: this.#lastId, topic, type, data: JSON.stringify(data) };
   }
 
-  async #page(topics: readonly string[] | 'all', after: number, through: number) {
-    await new Promise<void>((resolve) => this.#pages.push(resolve));
+  async #page(topics: readonly string[] | 'all', after: number, through: number): Promise<Page> {
+    this.asked.push(`${topics} ${after}`);
+    await new Promise<void>((resolve) => this.#reads.push(resolve));
     const all = this.events.filter(
       ({ id, topic }) => id > after && id <= through && (topics === 'all' || topics.includes(topic)),
     );
     const events = all.slice(0, this.pageEvents);
     const reached = events.length < this.pageEvents ? through : (events.at(-1)?.id ?? through);
-    return { frames: events.map(encodeEvent), reached, oldest: this.oldest };
+    return { events, reached, oldest: this.oldest };
   }
 }
