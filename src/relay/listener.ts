@@ -125,6 +125,7 @@ export class Listener {
     clearTimeout(this.#deadline);
     this.#deadline = undefined;
     this.#state = 'hears';
+    if (this.#failures > 0) this.#options.log.info({ failures: this.#failures }, 'relay: hears again');
     this.#failures = 0;
     this.#options.stats.rings += 1;
     this.#options.onRing();

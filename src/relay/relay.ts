@@ -89,6 +89,7 @@ export class Relay {
     while (!this.#stop.signal.aborted) {
       try {
         await this.#session(() => {
+          if (failures > 0) log.info({ failures }, 'relay: has its database again, and has caught up');
           failures = 0;
         });
       } catch (error) {
@@ -140,7 +141,10 @@ export class Relay {
         await replaceEpoch(client, history.epoch);
         ({ cursor, history } = await readHead(client));
       } else if (history.epoch === hub.history.epoch && hub.cursor >= history.oldest) return;
-      log.warn({ cursor: hub.cursor, history }, 'relay: cannot go on from its cursor, beginning anew');
+      log.warn(
+        { cursor: hub.cursor, history },
+        'relay: another epoch, or it was away for longer than events are kept: beginning anew, clients get a reset',
+      );
     }
     this.#mark = await readMark(client, cursor);
     hub.begin(cursor, history);
@@ -184,7 +188,10 @@ export class Relay {
       onCaughtUp();
       const stall = await stallWatch.note(client, batch, performance.now());
       if (stall !== undefined)
-        this.#options.log.warn({ ...stall }, 'relay: a writer holds back every reader');
+        this.#options.log.warn(
+          { ...stall },
+          'relay: a writer holds back every reader: outbox_inflight shows it, pg_terminate_backend(pid) ends it',
+        );
       if (doorbell.asleep && !batch.inFlight) {
         pauseMs = 0;
         await doorbell.wait(safetyPollMs, this.#stop.signal);

@@ -99,6 +99,20 @@ describe('what is watched', () => {
       expect(promtool('test', 'rules', 'test/deploy/alerts.yaml')).to.match(/SUCCESS/);
     });
 
+    it('the configuration in docs/operations.md is one', async () => {
+      const page = await readFile('docs/operations.md', 'utf8');
+      const [, text = ''] = /```yaml\n(rule_files[\s\S]*?)```/.exec(page) ?? [];
+      const dir = await mkdtemp(join(tmpdir(), 'settlewire-prometheus-'));
+      try {
+        await writeFile(join(dir, 'prometheus.yaml'), text);
+        expect(promtool('check', 'config', '--syntax-only', join(dir, 'prometheus.yaml'))).to.match(
+          /SUCCESS/,
+        );
+      } finally {
+        await rm(dir, { recursive: true });
+      }
+    });
+
     it('each query of the dashboard is one', async () => {
       const { panels } = JSON.parse(await readFile('deploy/grafana.json', 'utf8')) as {
         panels: { targets: { expr: string }[] }[];

@@ -39,6 +39,20 @@ describe('the files for deploying', () => {
     expect(Number(idle)).to.be.above(2 * Number(heartbeat));
   });
 
+  it('compose and systemd give as many files as the default limits take, and start everything again', async () => {
+    const settings = await read('docs/configuration.md');
+    const limit = (name: string): number =>
+      Number(new RegExp(`\\| \`${name}\` \\| \`(\\d+)\``).exec(settings)?.[1]);
+    const needed = limit('MAX_CONNECTIONS') + limit('MAX_OTHER_CONNECTIONS') + 100;
+    const compose = await read('compose.yaml');
+    const unit = await read('deploy/settlewire.service');
+    expect(needed).to.be.above(100);
+    expect(Number(/nofile: (\d+)/.exec(compose)?.[1])).to.be.at.least(needed);
+    expect(Number(/LimitNOFILE=(\d+)/.exec(unit)?.[1])).to.be.at.least(needed);
+    expect(compose.match(/restart: unless-stopped/g)).to.have.length(3);
+    expect(unit).to.match(/\nRestart=always\n/);
+  });
+
   it('Kubernetes asks the right question for each probe', async () => {
     const page = await read('docs/deploying.md');
     expect(page)

@@ -113,6 +113,7 @@ describe('a relay that has no session that listens', function () {
       expect(lines.join('')).to.contain('nobody listens, polling meanwhile');
       proxy.heal();
       await untilAsleep(service);
+      expect(lines.join('')).to.contain('relay: hears again');
       await waitFor(async () => (await sleepers()).length === 1, { what: 'the key to be taken' });
       const rings = await metric(service, 'settlewire_relay_rings');
       const id = await append(pool);

@@ -1,5 +1,7 @@
+import { Writable } from 'node:stream';
 import { expect } from 'chai';
 import pg, { type Pool } from 'pg';
+import { pino } from 'pino';
 import type { Service } from '../../src/service.ts';
 import { createTestDatabase, startTestServer, type TestDatabase } from '../support/database.ts';
 import { metric } from '../support/metrics.ts';
@@ -48,6 +50,31 @@ describe('a relay that loses its sessions', () => {
         where application_name = any ($1) and datname = current_database()`,
       [names],
     );
+
+  it('is said in the log, with the reason, and so is that it is back', async () => {
+    const lines: { msg: string; failures?: number; err?: { message: string } }[] = [];
+    const log = pino(
+      new Writable({
+        write(line, _encoding, done) {
+          lines.push(JSON.parse(String(line)));
+          done();
+        },
+      }),
+    );
+    const other = await startService(database.url, {}, { log });
+    try {
+      await terminate(['settlewire relay']);
+      await waitFor(() => lines.some(({ msg }) => msg.startsWith('relay: has its database again')), {
+        what: 'the line that says so',
+      });
+      const told = lines.filter(({ msg }) => msg.startsWith('relay: '));
+      expect(told[0]).to.have.property('msg', 'relay: lost the database, connecting again');
+      expect(told[0]?.err?.message).to.match(/\w/);
+      expect(told.at(-1)?.failures).to.be.at.least(1);
+    } finally {
+      await other.stop();
+    }
+  });
 
   for (const { names, losses } of [
     { names: ['settlewire listen'], losses: 'settlewire_relay_listen_losses' },
