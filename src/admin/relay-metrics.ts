@@ -64,7 +64,7 @@ export function watchRelay(
   );
   metrics.watchTotal(
     'settlewire_relay_reconnects',
-    'Times the relay lost its database.',
+    'Times the relay lost its database, and attempts in vain to have it again.',
     () => relay.stats.reconnects,
   );
   metrics.watch(

@@ -120,7 +120,7 @@ describe('what is watched', () => {
       const queries = panels.flatMap(({ targets }) => targets.map(({ expr }) => expr));
       const rules = queries.map((expr, index) => ({
         record: `query:${index}`,
-        expr: expr.replaceAll('$instance', '.*'),
+        expr: expr.replaceAll('$instance', '.*').replaceAll('$__rate_interval', '1m'),
       }));
       const dir = await mkdtemp(join(tmpdir(), 'settlewire-rules-'));
       try {
