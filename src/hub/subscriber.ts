@@ -1,10 +1,10 @@
 import type { CredentialsRevoked } from '../outbox/access-change.ts';
-import { Chunk } from '../sse/chunk.ts';
-import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } from '../sse/frame.ts';
+import { caughtUpFrame, cursorFrame, disconnectFrame, HEARTBEAT } from '../sse/frame.ts';
 import type { Bundle } from './bundle.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
-import { Past, type PastPages, type Stretch } from './past.ts';
+import { Past, type PastPages } from './past.ts';
+import { Place } from './place.ts';
 import type { SharedBytes } from './shared-bytes.ts';
 import type { Sink } from './sink.ts';
 import type { Subscription } from './subscription.ts';
@@ -49,20 +49,22 @@ export interface SubscriberOptions {
 /** One SSE connection, as the hub sees it. */
 export class Subscriber {
   readonly #options: SubscriberOptions;
-  #cursor: number;
-  /** The last id that the client was sent. */
-  #sentId: number;
+  readonly #place: Place;
   #state: 'replaying' | 'live' | 'ended' = 'replaying';
   #caughtUp = false;
   /** What is being dispatched: one bundle, and perhaps others of other topics. */
   #offered: Bundle | undefined;
   #offeredToo: Bundle[] | undefined;
-  #endReason: DisconnectReason | undefined;
 
   constructor(options: SubscriberOptions) {
     this.#options = options;
-    this.#cursor = options.cursor;
-    this.#sentId = options.has;
+    const { subscription, cursor, has, hub } = options;
+    this.#place = new Place({
+      subscription,
+      cursor,
+      has,
+      accessChanged: (topic) => hub.accessChanged(this, topic),
+    });
   }
 
   /** The topics that the hub must offer. */
@@ -75,7 +77,7 @@ export class Subscriber {
   }
 
   get cursor(): number {
-    return this.#cursor;
+    return this.#place.cursor;
   }
 
   /** Bytes that wait for the socket. */
@@ -114,52 +116,32 @@ export class Subscriber {
     this.#offered = undefined;
     this.#offeredToo = undefined;
     if (offered === undefined || this.#state !== 'live') return;
-    if (offeredToo === undefined && this.#takeWhole(offered)) return;
-    const frames = [offered, ...(offeredToo ?? [])].flatMap((bundle) => bundle.frames);
-    this.#takeEach(offeredToo === undefined ? frames : frames.sort((a, b) => a.id - b.id), nothing);
-    if (this.#endReason !== undefined) this.end(this.#endReason);
-    else if (this.state === 'replaying') void this.#catchUp();
-  }
-
-  /** Takes a bundle if there is nothing to decide frame by frame: what nearly every subscriber does with nearly every batch. */
-  #takeWhole(bundle: Bundle): boolean {
-    const { subscription, sink, has, bufferBytes } = this.#options;
-    const { topic, first, last } = bundle;
-    if (first.access !== undefined || first.id <= this.#cursor || first.id <= has) return false;
-    if (topic === undefined || subscription.has(topic)) {
-      if (bundle.length > bufferBytes - sink.buffered) return false;
-      this.#sentId = last.id;
-      sink.write(bundle.chunk());
-    }
-    this.#cursor = last.id;
-    return true;
-  }
-
-  /** Takes frames one by one, up to the first that does not fit: that one and all after it are replayed. One that changes access is the only one. */
-  #takeEach(frames: readonly Frame[], nothing: SharedBytes): void {
     const { sink, bufferBytes } = this.#options;
     const room = bufferBytes - sink.buffered;
-    let taken = nothing;
-    for (const frame of frames) {
-      if (frame.id <= this.#cursor) continue;
-      if (taken.length + frame.chunk.length > room) {
-        this.#state = 'replaying';
-        this.#cursor = frame.id - 1;
-        break;
-      }
-      this.#cursor = frame.id;
-      if (this.#take(frame)) taken = taken.follow(frame);
+    const whole = offeredToo === undefined ? this.#place.takeWhole(offered, room) : undefined;
+    if (whole === true) sink.write(offered.chunk());
+    if (whole === undefined) this.#takeEach([offered, ...(offeredToo ?? [])], room, nothing);
+  }
+
+  /** Takes what fits; what does not, and all after it, is replayed. */
+  #takeEach(bundles: readonly Bundle[], room: number, nothing: SharedBytes): void {
+    const frames = bundles.flatMap((bundle) => bundle.frames).sort((a, b) => a.id - b.id);
+    const taken = this.#place.takeEach(frames, room, nothing);
+    if (taken.length > 0) this.#options.sink.write(taken.chunk());
+    const { endReason, cursor } = this.#place;
+    if (endReason !== undefined) this.end(endReason);
+    else if (cursor < (frames.at(-1)?.id ?? 0)) {
+      this.#state = 'replaying';
+      void this.#catchUp();
     }
-    if (taken.length > 0) sink.write(taken.chunk());
   }
 
   /** Keeps the connection alive and a quiet client's cursor close to the head. To be called every heartbeat interval. */
   heartbeat(): void {
     const { sink, hub } = this.#options;
     if (this.#state === 'ended' || sink.buffered > 0) return;
-    if (this.#state === 'live' && hub.cursor > this.#sentId) {
-      this.#sentId = hub.cursor;
-      sink.write(cursorFrame(hub.cursor));
+    if (this.#state === 'live' && hub.cursor > this.#place.sentId) {
+      sink.write(cursorFrame(this.#place.tell(hub.cursor)));
     } else {
       sink.write(HEARTBEAT);
     }
@@ -197,11 +179,11 @@ export class Subscriber {
 
   /** @returns whether there is more to replay */
   async #catchUpStep(past: Past): Promise<boolean> {
-    const { hub, sink } = this.#options;
+    const { hub, sink, bufferBytes } = this.#options;
     await sink.drained();
-    if (this.#state === 'replaying' && this.#cursor < hub.cursor) await hub.turns.take();
+    if (this.#state === 'replaying' && this.cursor < hub.cursor) await hub.turns.take();
     if (this.#state !== 'replaying') return false;
-    const after = this.#cursor;
+    const after = this.cursor;
     const through = hub.cursor;
     if (after >= through) {
       this.#goLive();
@@ -218,63 +200,21 @@ export class Subscriber {
         return false;
       }
     }
-    this.#replayStretch(stretch);
-    // Not for one who is slow: what waits for its socket is its share of the memory.
-    if (this.#state === 'replaying' && sink.buffered === 0) past.readAhead(this.heard, this.#cursor);
-    return true;
-  }
-
-  /** Gives the client past frames in one write. */
-  #replayStretch({ frames, reached, asked }: Stretch): void {
-    const { sink, bufferBytes } = this.#options;
-    const { heard } = this;
-    const room = bufferBytes - sink.buffered;
-    const parts: Chunk[] = [];
-    let size = 0;
-    let complete = true;
-    for (const frame of frames) {
-      if (size > 0 && size + frame.chunk.length > room) {
-        complete = false;
-        break;
-      }
-      this.#cursor = frame.id;
-      if (heard !== 'all' && !heard.has(frame.topic)) continue;
-      if (this.#take(frame)) {
-        parts.push(frame.chunk);
-        size += frame.chunk.length;
-      }
-      // A topic gained here was not asked for: the rest of the page lacks it.
-      const gained =
-        asked !== undefined && frame.access?.kind === 'granted' && !asked.includes(frame.access.topic);
-      if (this.#endReason !== undefined || gained) {
-        complete = false;
-        break;
-      }
+    const chunk = this.#place.takeStretch(stretch, bufferBytes - sink.buffered);
+    if (chunk !== undefined) sink.write(chunk);
+    if (this.#place.endReason !== undefined) {
+      this.end(this.#place.endReason);
+      return false;
     }
-    if (complete && reached !== undefined) this.#cursor = reached;
-    if (size > 0) sink.write(Chunk.join(parts));
-    if (this.#endReason !== undefined) this.end(this.#endReason);
-  }
-
-  /** Applies a frame to the subscription; returns whether the client gets it. */
-  #take(frame: Frame): boolean {
-    const { subscription, hub } = this.#options;
-    const effect = subscription.apply(frame);
-    if (frame.access !== undefined && 'topic' in frame.access) hub.accessChanged(this, frame.access.topic);
-    if (effect === 'end-session') this.#endReason = 'session_revoked';
-    if (effect === 'deliver-and-end' || effect === 'skip-and-end') this.#endReason = 'access_revoked';
-    // Nothing after this frame: flush() or the replay ends the stream once it is written.
-    if (this.#endReason !== undefined) this.#state = 'replaying';
-    const wanted = (effect === 'deliver' || effect === 'deliver-and-end') && frame.id > this.#options.has;
-    if (wanted) this.#sentId = frame.id;
-    return wanted;
+    // Not for one who is slow: what waits for its socket is its share of the memory.
+    if (sink.buffered === 0) past.readAhead(this.heard, this.cursor);
+    return true;
   }
 
   #goLive(): void {
     this.#state = 'live';
     if (this.#caughtUp) return;
     this.#caughtUp = true;
-    this.#sentId = Math.max(this.#cursor, this.#options.has);
-    this.#options.sink.write(caughtUpFrame(this.#sentId));
+    this.#options.sink.write(caughtUpFrame(this.#place.tell(this.cursor)));
   }
 }
