@@ -20,6 +20,7 @@ const SECTIONS = {
     port: 'port for clients; 0: any that is free',
     workers:
       'processes that share the port, see [operations.md](operations.md#workers); `auto`: one for each processor',
+    workerSilenceSeconds: 'a worker that says nothing for so long is killed, and replaced',
     adminHost: 'address of the admin port; beyond this machine it needs `ADMIN_TOKEN`',
     adminPort: 'port of metrics, subscriptions and revocations',
     adminToken: 'bearer token of the admin port, 32 bytes or more',

@@ -57,6 +57,7 @@ export const settings = z.object({
   host: textOrNull,
   port: whole(0, 65_535, 8080),
   workers: workerCount,
+  workerSilenceSeconds: seconds(1, 3600, 30),
   adminHost: parsed((text) => text, '127.0.0.1'),
   adminPort: whole(0, 65_535, 9090),
   adminToken: secret,

@@ -234,6 +234,7 @@ export class Service {
 
   async #stop(): Promise<void> {
     this.#draining = true;
+    this.#given?.leave();
     await this.#drain();
     if (this.#given === undefined) await Promise.all([close(this.#server), close(this.#admin)]);
     else await this.#given.close();

@@ -24,6 +24,8 @@ export interface CrewOptions {
   readonly databaseUrl: string;
   /** Longest time that a worker may take to leave, in milliseconds; then it is killed. */
   readonly leaveMs: number;
+  /** Longest time that a worker may say nothing, in milliseconds; then it is killed. */
+  readonly silenceMs: number;
   readonly log: Logger;
   readonly fork: () => Member;
   /** Called when a worker has gone. */
@@ -34,6 +36,9 @@ export interface CrewOptions {
 
 /** Who has been ready for so long did not die young, in milliseconds. */
 const GROWN_UP_MS = 60_000;
+
+/** What has been said is heard within so long, in milliseconds. */
+const CATCH_UP_MS = 100;
 
 export class Crew {
   readonly #options: CrewOptions;
@@ -119,6 +124,30 @@ export class Crew {
     readyAt = this.#options.clock();
     member.state = 'ready';
     this.#options.log.info({ worker, pid }, 'worker ready');
+    void this.#watch(member);
+  }
+
+  /** Nobody else would notice a worker that hangs: others answer on the public port. */
+  async #watch(member: Member): Promise<void> {
+    const { silenceMs, log } = this.#options;
+    while (member.state === 'ready') {
+      let answered = false;
+      const asked = member.ask('condition', null, { patient: true }).then(
+        () => {
+          answered = true;
+        },
+        () => {},
+      );
+      await Promise.race([asked, delay(silenceMs, undefined, { ref: false })]);
+      // If it was this process that slept, the answer is here by now.
+      if (!answered) await delay(CATCH_UP_MS, undefined, { ref: false });
+      if (!answered && member.state === 'ready') {
+        log.error({ worker: member.number, pid: member.pid }, 'a worker says nothing');
+        member.kill();
+        return;
+      }
+      await delay(silenceMs / 4, undefined, { ref: false });
+    }
   }
 
   #ended(member: Member, { how, was }: Ending, readyAt: number): void {

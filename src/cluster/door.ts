@@ -5,7 +5,7 @@ import type { Member, MemberState } from './member.ts';
 /*
  * The public port of an instance of several workers. The supervisor accepts each connection and gives it, unread, to the worker that
  * has the fewest: a stream stays for an hour, so what counts is how many a worker has, not whose turn it is; a new worker is
- * filled up by those who come, and one that is on its way out gets none.
+ * filled up by those who come, and one that is on its way out, or does not take what it was given, gets none.
  *
  * It is not left to node:cluster, which could share the port as well, because a connection must survive the worker that it was given
  * to: node:cluster forgets one whose worker dies before it has answered for it, and the client waits for ever (docs/decisions/0007).
@@ -20,6 +20,17 @@ export interface DoorOptions {
 
 /** Who is given connections, the best first. Those who leave still tell whoever comes to come again, if there is nobody else. */
 const PREFERRED: readonly MemberState[] = ['ready', 'starting', 'leaving'];
+
+/** Whoever has not taken a connection for so long gets no others as long as somebody else does, in milliseconds. */
+const SILENT_MS = 500;
+
+/** State, silence, connections. */
+type Rank = readonly [number, number, number];
+
+function isLess(one: Rank, other: Rank): boolean {
+  const differs = one.findIndex((part, index) => part !== other[index]);
+  return differs >= 0 && (one[differs] ?? 0) < (other[differs] ?? 0);
+}
 
 export class Door {
   readonly #options: DoorOptions;
@@ -67,11 +78,13 @@ export class Door {
 
   #choose(): Member | undefined {
     let best: Member | undefined;
+    let least: Rank = [PREFERRED.length, 0, 0];
     for (const member of this.#options.members()) {
-      const rank = PREFERRED.indexOf(member.state);
-      const bestRank = best === undefined ? PREFERRED.length : PREFERRED.indexOf(best.state);
-      if (rank < 0 || rank > bestRank) continue;
-      if (rank < bestRank || member.connections < (best?.connections ?? 0)) best = member;
+      const state = PREFERRED.indexOf(member.state);
+      const rank: Rank = [state, Number(member.silentMs > SILENT_MS), member.connections];
+      if (state < 0 || !isLess(rank, least)) continue;
+      least = rank;
+      best = member;
     }
     return best;
   }

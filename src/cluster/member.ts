@@ -31,7 +31,7 @@ export class Member {
   readonly #worker: Worker;
   readonly #asked = new Map<number, Asked>();
   /** Connections that it has been given and has not taken. */
-  readonly #offered = new Map<number, Socket>();
+  readonly #offered = new Map<number, { readonly socket: Socket; readonly at: number }>();
   /** What it is to be told once it listens; undefined since it does. */
   #unsaid: [ToWorker, Socket | undefined][] | undefined = [];
   #last = 0;
@@ -61,6 +61,12 @@ export class Member {
   /** Connections that it has or is about to have. */
   get connections(): number {
     return this.#open;
+  }
+
+  /** How long the oldest of these has waited, in milliseconds; 0 if there is none. */
+  get silentMs(): number {
+    const [oldest] = this.#offered.values();
+    return oldest === undefined ? 0 : performance.now() - oldest.at;
   }
 
   /** Connections that it has been given and has not taken. */
@@ -93,13 +99,13 @@ export class Member {
   offer(socket: Socket): void {
     this.#last += 1;
     this.#open += 1;
-    this.#offered.set(this.#last, socket);
+    this.#offered.set(this.#last, { socket, at: performance.now() });
     this.#send({ kind: 'connection', number: this.#last }, socket);
   }
 
   /** Those that it has not taken, for somebody else. */
   untaken(): Socket[] {
-    const sockets = [...this.#offered.values()];
+    const sockets = [...this.#offered.values()].map(({ socket }) => socket);
     this.#offered.clear();
     return sockets;
   }
@@ -123,7 +129,7 @@ export class Member {
     if (message.kind === 'here') this.#begin();
     else if (message.kind === 'closed') this.#open -= message.count;
     else if (message.kind === 'took') {
-      this.#offered.get(message.number)?.destroy();
+      this.#offered.get(message.number)?.socket.destroy();
       this.#offered.delete(message.number);
     } else {
       const asked = this.#asked.get(message.number);

@@ -47,6 +47,7 @@ export class Supervisor {
       size: config.workers,
       databaseUrl,
       leaveMs: config.drainSeconds * 1000 + LEAVE_MS,
+      silenceMs: config.workerSilenceSeconds * 1000,
       log,
       fork: () => new Member(cluster.fork()),
       onGone: (member) => {

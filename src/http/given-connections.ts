@@ -36,6 +36,17 @@ export class GivenConnections {
     this.#server.emit('connection', socket);
   }
 
+  /**
+   * Begins to let go of them: whoever keeps a connection for the next request makes a new one, which gets to another worker.
+   * What is being answered is.
+   */
+  leave(): void {
+    this.#server.prependListener('request', (_request, response) => {
+      response.shouldKeepAlive = false;
+    });
+    this.#server.closeIdleConnections();
+  }
+
   /** Resolves when all have been closed; those that linger after a second are cut. */
   async close(): Promise<void> {
     this.#server.close();

@@ -17,15 +17,19 @@ describe('workers that come and go under writers and subscribers', function () {
   beforeEach(async () => {
     database = await createTestDatabase();
     world = await makeStormWorld(database.pool);
+  });
+
+  async function begin(environment: Record<string, string> = {}): Promise<void> {
     service = await ServiceProcess.start(database.url, {
       ...FAULT_SETTINGS,
       WORKERS: '2',
       LOG_LEVEL: 'info',
       DRAIN_SECONDS: '0.3',
+      ...environment,
     });
     admin = { adminUrl: `http://127.0.0.1:${service.environment['ADMIN_PORT']}` };
     await ready(1);
-  });
+  }
 
   afterEach(async () => {
     await service?.kill();
@@ -48,6 +52,7 @@ describe('workers that come and go under writers and subscribers', function () {
   });
 
   it('SIGHUP replaces them one after the other: there is always one, and nothing is lost', async () => {
+    await begin();
     let rolls = 0;
     let connects = 0;
     const { resumes } = await underFault('rolling restart of workers', stage(), async ({ flowing }) => {
@@ -71,6 +76,7 @@ describe('workers that come and go under writers and subscribers', function () {
   });
 
   it('killed with -9, one after the other: each is replaced, and nothing is lost', async () => {
+    await begin();
     let deaths = 0;
     await underFault('a worker killed with -9', stage(), async ({ flowing }) => {
       for (let n = 0; n < 2; n += 1) {
@@ -92,7 +98,32 @@ describe('workers that come and go under writers and subscribers', function () {
     expect(lines.map(({ how }) => how)).to.deep.equal(Array.from({ length: deaths }, () => 'SIGKILL'));
   });
 
+  it('that hangs is killed and replaced; meanwhile the others take who comes, and nothing is lost', async () => {
+    await begin({ WORKER_SILENCE_SECONDS: '8' });
+    await underFault('a worker that hangs', stage(), async ({ audience, flowing }) => {
+      const victim = at(workerPids(service).filter(isAlive), 0);
+      const already = workerPids(service).length;
+      process.kill(victim, 'SIGSTOP');
+      // Whoever is given to it before it counts as silent waits until it is killed; who comes then does not.
+      await waitFor(async () => (await metric(admin, 'settlewire_connections_waiting')) > 0, {
+        what: 'connections that it does not take',
+        timeoutMs: 30_000,
+      });
+      await said('a worker says nothing', 1);
+      await waitFor(() => workerPids(service).length > already, { what: 'its successor', timeoutMs: 60_000 });
+      expect(isAlive(victim)).to.equal(false);
+      await waitFor(() => audience.calm.every(({ live }) => live), {
+        what: 'all to be live',
+        timeoutMs: 30_000,
+      });
+      await flowing();
+    });
+    expect(await metric(admin, 'settlewire_connections_waiting')).to.equal(0);
+    expect(await metric(admin, 'settlewire_connections_dropped')).to.equal(0);
+  });
+
   it('whose supervisor is killed with -9: they end by themselves, another one takes the port, and nothing is lost', async () => {
+    await begin();
     await underFault('the supervisor killed with -9', stage(), async ({ flowing }) => {
       const orphans = workerPids(service);
       await service.kill();
@@ -104,6 +135,7 @@ describe('workers that come and go under writers and subscribers', function () {
   });
 
   it('that cannot be replaced stay: a rolling restart is given up, and a dead one is tried for again and again', async () => {
+    await begin();
     const pids = workerPids(service);
     // Migrations are missing, as if a new version had been put in place of the old one.
     await database.pool.query("delete from outbox_migration where name like '%domain%'");

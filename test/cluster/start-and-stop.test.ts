@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { Agent, createServer, type IncomingMessage, request } from 'node:http';
+import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ServiceProcess } from '../support/service-process.ts';
@@ -7,6 +8,20 @@ import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { isAlive, logOf, workerPids } from '../support/worker-log.ts';
 import { makePerson, type Person } from '../support/world.ts';
+
+/** Whether it is ready, over a connection of the agent's. */
+async function ask(
+  url: string,
+  agent: Agent | undefined,
+): Promise<{ status: number | undefined; reused: boolean; socket: Socket }> {
+  const asked = request(`${url}/readyz`, { agent: agent ?? false });
+  asked.end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  const { socket } = response;
+  response.resume();
+  await once(response, 'end');
+  return { status: response.statusCode, reused: asked.reusedSocket, socket };
+}
 
 describe('several workers, started and stopped', function () {
   this.timeout(60_000);
@@ -116,6 +131,21 @@ describe('several workers, started and stopped', function () {
       expect(await service.exit).to.deep.equal({ code: 1, signal: null });
       await waitFor(() => !pids.some(isAlive), { what: 'the workers to end' });
       for (const client of clients) await client.untilEnded();
+    });
+
+    it('of one worker, in a rolling restart: at once it lets go of connections that are kept for a next request', async () => {
+      // Ten streams of each; the last of them goes after nine tenths of the time, if it is waited for.
+      const { service, clients } = await connect(20, { DRAIN_SECONDS: '600' });
+      const agents = [1, 2].map(() => new Agent({ keepAlive: true, maxSockets: 1 }));
+      const kept = await Promise.all(agents.map((agent) => ask(service.url, agent)));
+      expect(kept.map(({ reused }) => reused)).to.deep.equal([false, false]);
+      for (const agent of agents) expect((await ask(service.url, agent)).reused, 'is kept').to.equal(true);
+      service.signal('SIGHUP');
+      const index = await Promise.race(kept.map(({ socket }, n) => once(socket, 'close').then(() => n)));
+      expect(clients.filter(({ ended }) => !ended).length, 'most are still there').to.be.above(10);
+      const { status, reused } = await ask(service.url, agents[index]);
+      expect([status, reused], 'by a worker that stays').to.deep.equal([200, false]);
+      for (const agent of agents) agent.destroy();
     });
 
     it('before they are ready: nothing is left behind', async () => {
