@@ -47,6 +47,8 @@ export function createRehearsal({ line, feed, openWitness }) {
     squares.replaceChildren();
     setText(verdict, '');
     byId('line-steps').hidden = false;
+    squares.hidden = false;
+    describe();
     line.cut();
     run.witness = openWitness(run.from);
     run.witness.on('event', miss);
@@ -71,6 +73,7 @@ export function createRehearsal({ line, feed, openWitness }) {
   function miss({ id, type }) {
     if (run.caughtUp !== null && id > run.caughtUp) return;
     run.missed.set(id, { type, square: square(id, type) });
+    describe();
     if (stage === 'cut') tell('missed', 'now', missedInWords());
     if (run.back.includes(id)) fill(id);
     judge();
@@ -81,7 +84,6 @@ export function createRehearsal({ line, feed, openWitness }) {
     const node = el('i');
     node.title = `${id} ${type}`;
     squares.append(node);
-    describe();
     return node;
   }
 
@@ -93,7 +95,7 @@ export function createRehearsal({ line, feed, openWitness }) {
 
   function describe() {
     const back = run.back.length;
-    squares.setAttribute('aria-label', `${run.missed.size} events missed, ${back} of them back`);
+    squares.setAttribute('aria-label', `${events(run.missed.size)} missed, ${back} of them back`);
   }
 
   function missedInWords() {
@@ -157,6 +159,7 @@ export function createRehearsal({ line, feed, openWitness }) {
         byId('step-back').title = reasonInWords(reason);
       } else if (state === 'replaying' && stage === 'mended') {
         run.sessionAt = performance.now();
+        byId('step-back').title = '';
         tell('back', 'done', `after ${span(Date.now() - run.at)}, with Last-Event-ID ${run.from}`);
         tell('replayed', 'now', `0 of ${run.missed.size}`);
       } else if (state === 'live' && stage === 'mended') {
