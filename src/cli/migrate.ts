@@ -1,6 +1,7 @@
 import { parseKeylessConfig } from '../config.ts';
 import { migrate } from '../migrate.ts';
 import { type Command, EXIT, readArguments } from './command.ts';
+import { databaseTrouble } from './database-trouble.ts';
 
 export const migrateCommand: Command = {
   name: 'migrate',
@@ -22,7 +23,9 @@ Exit codes: 0 applied, or nothing to apply; 1 not applied; 2 the command line is
     const { values } = readArguments('migrate', { args: [...args], options: { json: { type: 'boolean' } } });
     const config = parseKeylessConfig();
     const set = config.migrate === 'outbox' ? 'outbox' : 'all';
-    const { applied } = await migrate({ connectionString: config.databaseUrl, set });
+    const { applied } = await migrate({ connectionString: config.databaseUrl, set }).catch((error) => {
+      throw databaseTrouble(error, config.databaseUrl);
+    });
     if (values.json) process.stdout.write(`${JSON.stringify({ applied })}\n`);
     else if (applied.length === 0) process.stdout.write('nothing to apply\n');
     else for (const name of applied) process.stdout.write(`applied ${name}\n`);

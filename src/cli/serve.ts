@@ -15,6 +15,7 @@ import { openServiceRole } from '../embedded/service-role.ts';
 import { migrate } from '../migrate.ts';
 import { Service } from '../service.ts';
 import { type Command, EXIT, readArguments } from './command.ts';
+import { databaseTrouble } from './database-trouble.ts';
 
 /** The demo's link and curl line are good for so long. */
 const DEMO_TOKEN_SECONDS = 12 * 3600;
@@ -57,7 +58,9 @@ async function serve(): Promise<void> {
   if (worker !== undefined) return work({ config, log, worker });
   const running: Running = {};
   const stopped = untilSignalled(log, running);
-  const starting = start(config, log, running);
+  const starting = start(config, log, running).catch((error) => {
+    throw config.databaseUrl === null ? error : databaseTrouble(error, config.databaseUrl);
+  });
   try {
     await Promise.race([starting, stopped]);
     await stopped;

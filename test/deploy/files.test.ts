@@ -50,7 +50,9 @@ describe('the files for deploying', () => {
     expect(Number(/nofile: (\d+)/.exec(compose)?.[1])).to.be.at.least(needed);
     expect(Number(/LimitNOFILE=(\d+)/.exec(unit)?.[1])).to.be.at.least(needed);
     expect(compose.match(/restart: unless-stopped/g)).to.have.length(3);
-    expect(unit).to.match(/\nRestart=always\n/);
+    expect(unit)
+      .to.match(/\nRestart=always\n/)
+      .and.match(/\nStartLimitIntervalSec=0\n/);
   });
 
   it('Kubernetes asks the right question for each probe', async () => {
