@@ -179,6 +179,13 @@ export function parseKeylessConfig(environment: Environment = process.env): Conf
   return { ...config, databaseUrl: config.databaseUrl };
 }
 
+/** PORT alone, for a command that asks a running instance and needs no other setting. @throws ConfigError */
+export function parsePort(environment: Environment = process.env): number {
+  const result = settings.shape.port.safeParse(environment['PORT']);
+  if (result.success) return result.data;
+  throw new ConfigError(result.error.issues.map(({ message }) => `PORT: ${message}`));
+}
+
 function contradictions(
   values: Omit<Settings, 'jwtSecret' | 'signingSecretAccepted'>,
   keys: readonly JwtSecret[],

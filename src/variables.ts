@@ -80,7 +80,8 @@ function list(text: string): string[] {
 
 // The value is never repeated in the message: it holds a password.
 export const databaseUrl = parsed<string | null>((text) => {
-  if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
+  // Without the slashes it would be parsed, password and all, as a path.
+  if (URL.canParse(text) && /^postgres(ql)?:\/\//i.test(text)) return text;
   throw new Error('is not a Postgres URL such as postgres://user:password@host:5432/database');
 }, null);
 

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { expect } from 'chai';
-import { ConfigError, parseConfig, parseKeylessConfig } from '../src/config.ts';
+import { ConfigError, parseConfig, parseKeylessConfig, parsePort } from '../src/config.ts';
 
 const DATABASE_URL = 'postgres://app:hunter2@db.example.com/app';
 const JWT_SECRET = 'k'.repeat(32);
@@ -196,6 +196,11 @@ describe('configuration', () => {
       /^REPLAY_DATABASE_URL: is set without DATABASE_URL/,
     ],
     [
+      'a database URL without its slashes, whose password would be a path',
+      { DATABASE_URL: 'postgres:hunter2@db.example.com/app' },
+      /^DATABASE_URL: is not a Postgres URL/,
+    ],
+    [
       'a listen URL alone',
       { LISTEN_DATABASE_URL: DATABASE_URL },
       /^LISTEN_DATABASE_URL: is set without DATABASE_URL/,
@@ -255,6 +260,12 @@ describe('configuration', () => {
   it('of a command that signs nothing needs no key, but a database', () => {
     expect(parseKeylessConfig({ DATABASE_URL }).databaseUrl).to.equal(DATABASE_URL);
     expect(() => parseKeylessConfig({})).to.throw(ConfigError, 'DATABASE_URL: is not set');
+  });
+
+  it('of a command that asks a running instance is its port alone', () => {
+    expect(parsePort({ PORT: '18080', JWT_SECRET: 'short' })).to.equal(18_080);
+    expect(parsePort({})).to.equal(8080);
+    expect(() => parsePort({ PORT: 'http' })).to.throw(ConfigError, 'PORT: "http" is not a whole number');
   });
 
   it('cannot be changed afterwards, however deep', () => {

@@ -1,3 +1,4 @@
+import { databaseTrouble } from '../database-trouble.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
 import { overview } from './help.ts';
 
@@ -38,10 +39,20 @@ async function run(command: Command, args: readonly string[], stderr: Streams['s
   try {
     return await command.run(args);
   } catch (error) {
-    for (const line of String(error instanceof Error ? error.message : error).split('\n'))
-      stderr.write(`settlewire: ${line}\n`);
+    for (const line of inWords(error).split('\n')) stderr.write(`settlewire: ${line}\n`);
     return error instanceof UsageError ? EXIT.usage : EXIT.failed;
   }
+}
+
+/** One line for each mistake, with what to do where that is known. */
+function inWords(error: unknown): string {
+  const { code, port, message } = error as { code?: string; port?: number; message?: string };
+  if (code === 'EADDRINUSE')
+    return `port ${port} is in use, by another program or another settlewire: set PORT, or ADMIN_PORT, to one that is free`;
+  const trouble = databaseTrouble(error);
+  return trouble
+    ? `cannot reach the database: ${trouble.says}: ${trouble.advice}`
+    : (message ?? String(error));
 }
 
 function asksForHelp(args: readonly string[]): boolean {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { parseTopic, TopicError } from '../access/topics.ts';
+import { parsePort } from '../config.ts';
 import type { Item } from '../tail/connection.ts';
 import { type Outcome, TailError, tail } from '../tail/tail.ts';
 import {
@@ -20,7 +21,7 @@ const HELP = `settlewire tail: shows events as they come, from a running instanc
 Usage: settlewire tail [options] [topic…]
 
   topic…                stream:{uuid}, escrow:{uuid}, user:{uuid} or wallet:{address}. Default: everything that you may see.
-  --url URL             The instance (http://127.0.0.1:8080).
+  --url URL             The instance. Default: this machine, at PORT (8080).
   --token TOKEN         An access token. For testing: --token "$(settlewire token)".
   --token-file PATH     A file that has it, - for standard input: what is on a command line others can see.
   --cursor ID           Begin after this event; oldest: with the oldest that there is. Default: with what happens from now on.
@@ -127,7 +128,7 @@ function parseOptions(args: readonly string[]): Options {
   const ends = values.until !== undefined || values.count !== undefined;
   return {
     topics: positionals.map(topic),
-    url: instanceUrl('--url', values.url ?? 'http://127.0.0.1:8080'),
+    url: instanceUrl('--url', values.url ?? `http://127.0.0.1:${parsePort()}`),
     token: readToken(values.token, values['token-file']),
     cursor: values.cursor,
     cursorFile: values['cursor-file'],

@@ -1,5 +1,6 @@
 import { Client } from 'pg';
 import type { Config } from '../config.ts';
+import { databaseTrouble } from '../database-trouble.ts';
 import { pendingMigrations } from '../migrate.ts';
 import { type Finding, fail, ok } from './finding.ts';
 import { checkListen } from './listen.ts';
@@ -51,23 +52,13 @@ async function connect(client: Client, databaseUrl: string): Promise<Finding> {
     await client.query('select 1');
     return ok('database', `${where}, reached in ${Math.round(performance.now() - startedAt)} ms`);
   } catch (error) {
-    const { message, code } = error as Error & { code?: string };
-    return fail(
-      'database',
-      `${where} cannot be reached: ${message || code}`,
-      ADVICE[code ?? ''] ?? 'check DATABASE_URL',
-    );
+    const { says, advice } = databaseTrouble(error) ?? {
+      says: (error as Error).message,
+      advice: 'check DATABASE_URL',
+    };
+    return fail('database', `${where} cannot be reached: ${says}`, advice);
   }
 }
-
-const ADVICE: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'nothing listens there: is Postgres running, and listen_addresses right?',
-  ENOTFOUND: 'there is no such host: check DATABASE_URL',
-  '28P01': 'check user and password in DATABASE_URL',
-  '28000': 'pg_hba.conf lets nobody in this way: add a line for this role, database and address',
-  '3D000': 'there is no such database: create database …',
-  '53300': 'all connections are taken: raise max_connections, or see who has them in pg_stat_activity',
-};
 
 async function* database(client: Client, options: DoctorOptions): AsyncGenerator<Finding> {
   const { config, databaseUrl, now = Date.now, settleMs = 1000, patienceMs = 2000 } = options;

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg';
+import { databaseTrouble } from '../database-trouble.ts';
 import { VerifyError } from './follower.ts';
 import { publish } from './writers.ts';
 
@@ -26,20 +27,20 @@ export async function checkDatabase(pool: Pool, topic: string, run: string): Pro
       client.release();
     }
   } catch (error) {
-    throw new VerifyError(databaseTrouble(error), { cause: error });
+    throw new VerifyError(inWords(error), { cause: error });
   }
 }
 
-function databaseTrouble(error: unknown): string {
-  const { code, message, errors } = error as { code?: string; message?: string; errors?: Error[] };
+function inWords(error: unknown): string {
+  const { code, message } = error as { code?: string; message?: string };
   if (code !== undefined && UNDEFINED.has(code))
     return 'there is no outbox in this database (or not in its search_path): run settlewire migrate';
   if (code === DENIED)
     return `this role may not publish or read events (${message}): use the owner of the outbox`;
   if (code === READ_ONLY)
     return 'the database is read-only, perhaps a standby: events are written on the primary';
-  // A host with several addresses: Node gives one error for each and an empty message.
-  return `cannot reach the database: ${message || errors?.[0]?.message || String(error)}`;
+  const trouble = databaseTrouble(error);
+  return `cannot reach the database: ${trouble ? `${trouble.says}: ${trouble.advice}` : (message ?? String(error))}`;
 }
 
 /**

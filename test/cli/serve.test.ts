@@ -93,6 +93,24 @@ describe('settlewire as a process', function () {
       expect(stderr).to.match(/^settlewire: JWT_SECRET: is not set.*\n$/);
     });
 
+    for (const host of ['127.0.0.1', 'localhost'])
+      for (const command of ['serve', 'migrate'])
+        it(`${command} with nobody at ${host}: what was asked, and what to do`, async () => {
+          const { code, stderr } = await run({ DATABASE_URL: `postgres://nobody@${host}:1/none` }, command);
+          expect(code).to.equal(1);
+          expect(stderr).to.match(
+            /^settlewire: cannot reach the database: connect ECONNREFUSED \S+:1: nothing listens there: is Postgres running, .*\n$/,
+          );
+        });
+
+    it('a database that does not exist: what to do', async () => {
+      const url = new URL((await empty()).url);
+      url.pathname = '/nowhere';
+      const { code, stderr } = await run({ DATABASE_URL: url.href }, 'migrate');
+      expect(code).to.equal(1);
+      expect(stderr).to.match(/^settlewire: cannot reach the database: .*"nowhere".*: create database …\n$/);
+    });
+
     for (const name of ['PORT', 'ADMIN_PORT']) {
       it(`${name} in use: one line that names the port`, async () => {
         const other: Server = createServer().listen(0, '127.0.0.1');

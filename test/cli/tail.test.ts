@@ -308,7 +308,7 @@ describe('settlewire tail', function () {
 
   it('as a command in a pipe: a token on standard input, and a reader that has had enough', async () => {
     const loader = new URL('../support/typescript.mjs', import.meta.url).pathname;
-    const tail = `node --import ${loader} src/main.ts tail --url ${service.url} --token-file - --cursor oldest --json`;
+    const tail = `PORT=${new URL(service.url).port} node --import ${loader} src/main.ts tail --token-file - --cursor oldest --json`;
     const shell = spawn('bash', ['-c', `${tail} | head -n 2; echo "\${PIPESTATUS[0]}"`], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
