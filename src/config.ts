@@ -114,7 +114,7 @@ export const settings = z.object({
   replayWindowBytes: whole(0, 17_179_869_184, 33_554_432, 'bytes'),
   replayConcurrency: whole(1, 1000, 4),
   replayPageEvents: whole(1, 100_000, 500, 'events'),
-  replayCacheBytes: whole(0, 17_179_869_184, 4_194_304, 'bytes'),
+  replayCacheBytes: whole(0, 17_179_869_184, 1_048_576, 'bytes'),
   relayBatchEvents: whole(1, 100_000, 1000, 'events'),
   pollIntervalMs: whole(1, 10_000, 5, 'milliseconds'),
   safetyPollMs: whole(10, 600_000, 2000, 'milliseconds'),

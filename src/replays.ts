@@ -43,8 +43,8 @@ export function createReplays(
   });
   const pages = new SharedPages((topics, after, through) => replayer.page(topics, after, through), {
     maxBytes: config.replayCacheBytes,
-    // An encoded page may be twice as large as its data; the other half is for pages in use.
-    maxAhead: Math.floor(config.replayCacheBytes / (4 * pageBytes)),
+    // Half of the bytes, as far as events are counted; the rest is for their frames and for pages in use.
+    maxAhead: Math.floor(config.replayCacheBytes / (2 * pageBytes)),
     idle: () => replayer.idle,
   });
   return { replayer, pages, replica, end: async () => pool?.end() };
