@@ -32,7 +32,7 @@ describe('workers that come and go under writers and subscribers', function () {
   }
 
   afterEach(async () => {
-    await service?.kill();
+    await service?.terminate();
     await database?.drop();
   });
 

@@ -3,6 +3,7 @@ import { Agent, createServer, type IncomingMessage, request } from 'node:http';
 import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { metric } from '../support/metrics.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -75,6 +76,36 @@ describe('several workers, started and stopped', function () {
           .to.match(/^settlewire: .*in use/)
           .and.to.include(port);
       });
+  });
+
+  it('that take nothing: as many connections wait for them as MAX_OTHER_CONNECTIONS says, and the next is closed', async () => {
+    const { url } = await keep(createTestDatabase());
+    const service = await ServiceProcess.start(url, {
+      WORKERS: '2',
+      LOG_LEVEL: 'info',
+      MAX_OTHER_CONNECTIONS: '3',
+    });
+    processes.push(service);
+    await waitFor(() => logOf(service).some(({ msg }) => msg === 'ready'), { what: 'both to be ready' });
+    const admin = { adminUrl: `http://127.0.0.1:${service.environment['ADMIN_PORT']}` };
+    const pids = workerPids(service);
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    const waiting = [1, 2, 3].map(() => ask(service.url, undefined));
+    await waitFor(() => metric(admin, 'settlewire_connections_waiting').then((count) => count === 3), {
+      what: 'three to wait',
+      timeoutMs: 30_000,
+    });
+    expect(await ask(service.url, undefined).catch(({ code }) => code)).to.equal('ECONNRESET');
+    const page = await (await fetch(`${admin.adminUrl}/metrics`)).text();
+    expect(page).to.match(/^settlewire_connections_dropped 1$/m);
+    expect(page, 'nobody answers').to.match(/^settlewire_workers_answered 0$/m);
+    const unready = await fetch(`${admin.adminUrl}/readyz`);
+    expect([unready.status, await unready.json()]).to.deep.equal([
+      503,
+      { status: 'unavailable', workers: 2, ready: 0 },
+    ]);
+    for (const pid of pids) process.kill(pid, 'SIGCONT');
+    for (const { status } of await Promise.all(waiting)) expect(status).to.equal(200);
   });
 
   describe('a drain', () => {
