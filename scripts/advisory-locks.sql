@@ -1,6 +1,6 @@
 -- For a database to which others connect than your own programs: takes from everybody the advisory locks with one bigint key, among
 -- which are those that tell readers who is in flight and writers who sleeps (docs/security.md), and leaves them to the owner of the
--- outbox and the service. As a superuser, once, after service-role.sql:
+-- outbox and the service. As a superuser, once, after service-role.sql (for a schema of its own with "set search_path = wire; set …"):
 --
 --   psql "$SUPERUSER_URL" -v ON_ERROR_STOP=1 -c "set settlewire.service_role = 'settlewire_service'" -f scripts/advisory-locks.sql
 --

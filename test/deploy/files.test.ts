@@ -47,7 +47,8 @@ describe('the files for deploying', () => {
     const compose = await read('compose.yaml');
     const unit = await read('deploy/settlewire.service');
     expect(needed).to.be.above(100);
-    expect(Number(/nofile: (\d+)/.exec(compose)?.[1])).to.be.at.least(needed);
+    // An engine's own limit is higher, and a container that asks for more than it has does not start.
+    expect(compose).to.not.match(/nofile/);
     expect(Number(/LimitNOFILE=(\d+)/.exec(unit)?.[1])).to.be.at.least(needed);
     expect(compose.match(/restart: unless-stopped/g)).to.have.length(3);
     expect(unit)
