@@ -1,3 +1,5 @@
+import { whyNoConnection } from '../database-advice.ts';
+
 /** SQLSTATE classes and codes of a connection that cannot be had: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const UNREACHABLE =
   /^(08...|28...|3D000|57P0.|53300|ECONN.*|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)$/;
@@ -9,7 +11,7 @@ const DENIED = '42501';
  * @returns the error itself, if it is of another kind
  */
 export function databaseTrouble(error: unknown, databaseUrl: string): unknown {
-  const { code, message, errors } = error as { code?: unknown; message?: string; errors?: Error[] };
+  const { code, message } = error as { code?: unknown; message?: string };
   if (typeof code !== 'string') return error;
   if (code === DENIED)
     return new Error(
@@ -17,9 +19,10 @@ export function databaseTrouble(error: unknown, databaseUrl: string): unknown {
       { cause: error },
     );
   if (!UNREACHABLE.test(code)) return error;
-  // A host with several addresses: Node gives one error for each and an empty message.
-  const why = message || errors?.[0]?.message || code;
-  return new Error(`DATABASE_URL: no connection to ${placeOf(databaseUrl)}: ${why}`, { cause: error });
+  const { says, advice } = whyNoConnection(error);
+  return new Error(`DATABASE_URL: no connection to ${placeOf(databaseUrl)}: ${says}; ${advice}`, {
+    cause: error,
+  });
 }
 
 function placeOf(databaseUrl: string): string {

@@ -1,4 +1,3 @@
-import { databaseTrouble } from '../database-trouble.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
 import { overview } from './help.ts';
 
@@ -44,14 +43,10 @@ async function run(command: Command, args: readonly string[], stderr: Streams['s
   }
 }
 
-/** One line for each mistake, with what to do where that is known. */
 function inWords(error: unknown): string {
   const { code, port, message } = error as { code?: string; port?: number; message?: string };
-  if (code === 'EADDRINUSE')
-    return `port ${port} is in use, by another program or another settlewire: set PORT, or ADMIN_PORT, to one that is free`;
-  const trouble = databaseTrouble(error);
-  return trouble
-    ? `cannot reach the database: ${trouble.says}: ${trouble.advice}`
+  return code === 'EADDRINUSE'
+    ? `port ${port} is in use, by another program or another settlewire: set PORT, or ADMIN_PORT, to one that is free`
     : (message ?? String(error));
 }
 

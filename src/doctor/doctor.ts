@@ -1,6 +1,6 @@
 import { Client } from 'pg';
 import type { Config } from '../config.ts';
-import { databaseTrouble } from '../database-trouble.ts';
+import { whyNoConnection } from '../database-advice.ts';
 import { pendingMigrations } from '../migrate.ts';
 import { type Finding, fail, ok } from './finding.ts';
 import { checkListen } from './listen.ts';
@@ -52,10 +52,7 @@ async function connect(client: Client, databaseUrl: string): Promise<Finding> {
     await client.query('select 1');
     return ok('database', `${where}, reached in ${Math.round(performance.now() - startedAt)} ms`);
   } catch (error) {
-    const { says, advice } = databaseTrouble(error) ?? {
-      says: (error as Error).message,
-      advice: 'check DATABASE_URL',
-    };
+    const { says, advice } = whyNoConnection(error);
     return fail('database', `${where} cannot be reached: ${says}`, advice);
   }
 }

@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import { databaseTrouble } from '../database-trouble.ts';
+import { whyNoConnection } from '../database-advice.ts';
 import { VerifyError } from './follower.ts';
 import { publish } from './writers.ts';
 
@@ -39,8 +39,8 @@ function inWords(error: unknown): string {
     return `this role may not publish or read events (${message}): use the owner of the outbox`;
   if (code === READ_ONLY)
     return 'the database is read-only, perhaps a standby: events are written on the primary';
-  const trouble = databaseTrouble(error);
-  return `cannot reach the database: ${trouble ? `${trouble.says}: ${trouble.advice}` : (message ?? String(error))}`;
+  const { says, advice } = whyNoConnection(error);
+  return `cannot reach the database: ${says}; ${advice}`;
 }
 
 /**

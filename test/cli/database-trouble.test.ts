@@ -5,6 +5,8 @@ import { createPool } from '../../src/database.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { failure } from '../support/session.ts';
 
+const REFUSED = 'nothing listens there: is Postgres running, and listen_addresses right?';
+
 describe('what a command says of a database that it cannot have', () => {
   let database: TestDatabase;
 
@@ -25,12 +27,12 @@ describe('what a command says of a database that it cannot have', () => {
 
   it('where it is and why, without user and password', async () => {
     expect(await told('postgres://ana:secret@127.0.0.1:1/app')).to.equal(
-      'DATABASE_URL: no connection to 127.0.0.1:1/app: connect ECONNREFUSED 127.0.0.1:1',
+      `DATABASE_URL: no connection to 127.0.0.1:1/app: connect ECONNREFUSED 127.0.0.1:1; ${REFUSED}`,
     );
     const missing = new URL(database.url);
     missing.pathname = '/missing';
     expect(await told(missing.href)).to.equal(
-      `DATABASE_URL: no connection to ${missing.host}/missing: database "missing" does not exist`,
+      `DATABASE_URL: no connection to ${missing.host}/missing: database "missing" does not exist; there is no such database: create database …`,
     );
   });
 
@@ -38,12 +40,12 @@ describe('what a command says of a database that it cannot have', () => {
     const both = Object.assign(new Error(''), { code: 'ECONNREFUSED', errors: [new Error('connect ::1')] });
     expect(databaseTrouble(both, 'postgres://localhost/app')).to.have.property(
       'message',
-      'DATABASE_URL: no connection to localhost/app: connect ::1',
+      `DATABASE_URL: no connection to localhost/app: connect ::1; ${REFUSED}`,
     );
     const bare = Object.assign(new Error(''), { code: 'ECONNREFUSED' });
     expect(databaseTrouble(bare, '/var/run/postgresql app')).to.have.property(
       'message',
-      'DATABASE_URL: no connection to the database: ECONNREFUSED',
+      `DATABASE_URL: no connection to the database: ECONNREFUSED; ${REFUSED}`,
     );
   });
 

@@ -99,7 +99,7 @@ describe('settlewire as a process', function () {
           const { code, stderr } = await run({ DATABASE_URL: `postgres://nobody@${host}:1/none` }, command);
           expect(code).to.equal(1);
           expect(stderr).to.match(
-            /^settlewire: cannot reach the database: connect ECONNREFUSED \S+:1: nothing listens there: is Postgres running, .*\n$/,
+            /^settlewire: DATABASE_URL: no connection to \S+:1\/none: connect ECONNREFUSED \S+:1; nothing listens there: is Postgres running, .*\n$/,
           );
         });
 
@@ -108,7 +108,9 @@ describe('settlewire as a process', function () {
       url.pathname = '/nowhere';
       const { code, stderr } = await run({ DATABASE_URL: url.href }, 'migrate');
       expect(code).to.equal(1);
-      expect(stderr).to.match(/^settlewire: cannot reach the database: .*"nowhere".*: create database …\n$/);
+      expect(stderr).to.match(
+        /^settlewire: DATABASE_URL: no connection to \S+: .*"nowhere".*: create database …\n$/,
+      );
     });
 
     for (const name of ['PORT', 'ADMIN_PORT']) {

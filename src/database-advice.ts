@@ -8,15 +8,10 @@ const ADVICE: Readonly<Record<string, string>> = {
   '53300': 'all connections are taken: raise max_connections, or see who has them in pg_stat_activity',
 };
 
-export interface DatabaseTrouble {
-  readonly says: string;
-  readonly advice: string;
-}
-
-/** Why a database let nobody in, and what to do; undefined for an error of another kind. */
-export function databaseTrouble(error: unknown): DatabaseTrouble | undefined {
+/** Why a database let nobody in, and what to do. */
+export function whyNoConnection(error: unknown): { says: string; advice: string } {
   const { code = '', message, errors } = error as { code?: string; message?: string; errors?: Error[] };
-  const advice = ADVICE[code];
   // A host with several addresses: Node gives one error for each and an empty message.
-  return advice === undefined ? undefined : { says: message || errors?.[0]?.message || code, advice };
+  const says = message || errors?.[0]?.message || code || String(error);
+  return { says, advice: ADVICE[code] ?? 'check DATABASE_URL' };
 }
