@@ -16,6 +16,8 @@ export interface PastPages {
   page(topics: readonly string[] | 'all', after: number, through: number): Promise<FramePage>;
   /** It will be asked for soon: may be read now, so that it is there by then. Never throws. */
   ahead(topics: readonly string[] | 'all', after: number, through: number): void;
+  /** Whoever would have asked for it has gone, or does not need it. */
+  forgo(topics: readonly string[] | 'all', after: number): void;
 }
 
 /** Some past frames after a cursor. */
@@ -36,6 +38,8 @@ export class Past {
   readonly #pages: PastPages;
   /** The topics last asked for: the same array while they are the same. */
   #topics: readonly string[] = [];
+  /** What was read ahead, until it is asked for. */
+  #wish: { readonly topics: readonly string[] | 'all'; readonly after: number } | undefined;
 
   constructor(hub: Hub, pages: PastPages) {
     this.#hub = hub;
@@ -60,6 +64,7 @@ export class Past {
     through: number,
   ): Promise<Stretch | undefined> {
     const topics = this.#topicsOf(heard);
+    this.#wish = undefined;
     const { frames, reached, oldest } = await this.#pages.page(topics, after, through);
     return oldest > after ? undefined : { frames, reached, asked: topics === 'all' ? undefined : topics };
   }
@@ -70,7 +75,16 @@ export class Past {
    */
   readAhead(heard: ReadonlySet<string> | 'all', after: number): void {
     const { window, cursor } = this.#hub;
-    if (after < cursor && after < window.start) this.#pages.ahead(this.#topicsOf(heard), after, cursor);
+    if (after >= cursor || after >= window.start) return;
+    const topics = this.#topicsOf(heard);
+    this.#wish = { topics, after };
+    this.#pages.ahead(topics, after, cursor);
+  }
+
+  /** No more will be asked for. */
+  leave(): void {
+    if (this.#wish !== undefined) this.#pages.forgo(this.#wish.topics, this.#wish.after);
+    this.#wish = undefined;
   }
 
   #topicsOf(heard: ReadonlySet<string> | 'all'): readonly string[] | 'all' {

@@ -34,7 +34,7 @@ export interface SharedPagesOptions {
  * way, and afterwards while the page is among those used last. A page stays true: nothing at or below a settled id ever changes.
  *
  * So a page can also be read before it is asked for. It waits here like the others, within the same bytes, and belongs to nobody:
- * if the one for whom it was read goes away or hears of other topics by then, it is forgotten like any page that is not used.
+ * if the one for whom it was read goes away (`forgo`) or hears of other topics by then, it is forgotten like any page that is not used.
  */
 export class SharedPages implements PastPages {
   readonly #read: ReadPage;
@@ -100,6 +100,12 @@ export class SharedPages implements PastPages {
     this.#ahead += 1;
     this.#untaken += 1;
     void this.#readPage(key, topics, after, through, true);
+  }
+
+  /** One that was read ahead for somebody who will not ask for it is now like those that were asked for: kept or dropped with them. */
+  forgo(topics: readonly string[] | 'all', after: number): void {
+    const kept = this.#kept.get(this.#keyOf(topics, after));
+    if (kept?.untaken === true) this.#take(kept);
   }
 
   #readPage(

@@ -174,6 +174,8 @@ export class Subscriber {
     } catch (error) {
       this.#options.onReplayError(error);
       this.end('unavailable');
+    } finally {
+      past.leave();
     }
   }
 

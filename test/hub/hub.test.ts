@@ -26,6 +26,7 @@ describe('a hub', () => {
       pages: {
         page: () => Promise.reject(new Error('nothing is to be replayed')),
         ahead: () => {},
+        forgo: () => {},
       },
       bufferBytes: 16_384,
       retryMs: () => 1000,

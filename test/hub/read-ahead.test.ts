@@ -123,6 +123,35 @@ describe('a replay from the database', () => {
     expect(got(world).slice(2)).to.deep.equal([...delivered(), `caught-up ${id(4)}`]);
   });
 
+  it('of those who go, however many, takes nobody else a place to read ahead', async () => {
+    world = quickWorld();
+    world.commit(Array.from({ length: 40 }, () => 0));
+    for (const mode of ['all', 'feed'] as const) {
+      const leaver = world.subscribe(mode);
+      leaver.start();
+      await turn();
+      // While it waits for its turn to take the next page.
+      const { write } = world.socket;
+      world.socket.write = (chunk) => {
+        write.call(world.socket, chunk);
+        process.nextTick(() => leaver.closed());
+      };
+      await answer();
+      world.socket.write = write;
+      expect(leaver.state).to.equal('ended');
+      await answer();
+    }
+    expect(world.pages.readAhead, 'as many as may wait').to.equal(2);
+    // Other topics than theirs.
+    world.access('grant', 1, []);
+    const next = world.subscribe();
+    next.start();
+    await turn();
+    await answerAll();
+    expect(next.state).to.equal('live');
+    expect(world.pages.readAhead, 'all of its pages but the first').to.equal(2 + 20);
+  });
+
   it('ends with the history that it was reading ahead in', async () => {
     world = quickWorld();
     const subscriber = world.subscribe();

@@ -163,6 +163,22 @@ describe('shared pages', () => {
     expect(reads.asked.slice(before)).to.deep.equal(['all 0 100', 'all 20 100']);
   });
 
+  it('that were read ahead for somebody who has gone are dropped like others, also while nobody shares any', async () => {
+    const alone = new SharedPages(reads.read, { maxBytes: 2000, maxAhead: 2, idle: () => true });
+    for (const after of [1000, 2000]) alone.ahead('all', after, 10_000);
+    reads.answer();
+    for (const after of [1000, 2000, 3000]) alone.forgo('all', after);
+    for (let after = 0; after < 200; after += 2) {
+      const asked = alone.page('all', after, 10_000);
+      reads.answer();
+      await asked;
+    }
+    expect(alone.bytes, 'an eighth').to.be.within(1, 250);
+    const before = reads.asked.length;
+    for (const after of [1000, 2000]) alone.ahead('all', after, 10_000);
+    expect(reads.asked.slice(before)).to.deep.equal(['all 1000 10000', 'all 2000 10000']);
+  });
+
   it('that could not be read ahead, or were in a history that has ended, are read when they are asked for', async () => {
     pages.ahead('all', 0, 100);
     reads.answer(new Error('gone'));

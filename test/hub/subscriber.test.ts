@@ -156,6 +156,7 @@ describe('a subscriber', () => {
       pages: {
         page: () => Promise.reject(new Error('no need to replay')),
         ahead: () => {},
+        forgo: () => {},
       },
       bufferBytes: BUFFER,
       retryMs: () => 1,
