@@ -134,7 +134,7 @@ export class Member {
     } else {
       const asked = this.#asked.get(message.number);
       if (message.kind === 'answer') asked?.resolve(message.answer);
-      else asked?.reject(new Error(message.message));
+      else asked?.reject(Object.assign(new Error(message.message), { code: message.code }));
     }
   }
 

@@ -36,7 +36,8 @@ export type ToSupervisor =
   /** It listens from here on; what is said before is lost. */
   | { kind: 'here' }
   | { kind: 'answer'; number: number; answer: Questions[Question]['answer'] }
-  | { kind: 'error'; number: number; message: string }
+  /** With the code that Node or Postgres gave it, if any. */
+  | { kind: 'error'; number: number; message: string; code: string | undefined }
   /** The connection is the worker's from here on. */
   | { kind: 'took'; number: number }
   /** So many connections have been closed. */

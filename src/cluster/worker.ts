@@ -50,7 +50,13 @@ async function answer(
     const handle = duty.answers[question] as (given: unknown) => Promise<Questions[Question]['answer']>;
     await tell({ kind: 'answer', number, answer: await handle(given) });
   } catch (error) {
-    await tell({ kind: 'error', number, message: error instanceof Error ? error.message : String(error) });
+    const { message, code } = error as { message?: string; code?: unknown };
+    await tell({
+      kind: 'error',
+      number,
+      message: message || String(error),
+      code: typeof code === 'string' ? code : undefined,
+    });
   }
 }
 

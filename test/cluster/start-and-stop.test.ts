@@ -63,6 +63,17 @@ describe('several workers, started and stopped', function () {
       expect(code).to.equal(1);
     });
 
+    it('a database that is not there, which only the workers ask: one line that says so, and 1', async () => {
+      const { code, lines } = await run({
+        DATABASE_URL: 'postgres://a:secret@127.0.0.1:1/b',
+        MIGRATE: 'off',
+      });
+      expect([code, lines.length]).to.deep.equal([1, 1]);
+      expect(lines[0])
+        .to.match(/^settlewire: DATABASE_URL: no connection to 127\.0\.0\.1:1\/b: /)
+        .and.not.to.contain('secret');
+    });
+
     for (const name of ['PORT', 'ADMIN_PORT'])
       it(`${name} in use: one line that names the port`, async () => {
         const { url } = await keep(createTestDatabase());
