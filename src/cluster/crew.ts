@@ -49,6 +49,8 @@ export class Crew {
   #deaths = 0;
   #rolling: Promise<void> | undefined;
   #again = false;
+  /** The one whose successor, in a rolling restart, is about to get ready. */
+  #succeeded: Member | undefined;
 
   constructor(options: CrewOptions) {
     this.#options = options;
@@ -159,7 +161,7 @@ export class Crew {
     this.#count('crashed');
     this.#options.log.error({ worker: member.number, pid: member.pid, how }, 'a worker has died');
     if (this.#options.clock() - readyAt > GROWN_UP_MS) this.#deaths = 0;
-    void this.#replace();
+    if (member !== this.#succeeded) void this.#replace();
   }
 
   async #replace(): Promise<void> {
@@ -186,17 +188,27 @@ export class Crew {
     while (this.#again && !this.stopping) {
       this.#again = false;
       log.info({ workers: this.#members.size }, 'rolling restart');
-      for (const old of this.members) {
-        // One that has died since is being replaced already.
-        if (old.state !== 'ready' || this.stopping) continue;
-        if (!(await this.#tryToHire())) {
-          log.error('rolling restart given up: the old workers stay');
-          return;
-        }
-        await this.#dismiss(old, 'rolled');
-      }
-      log.info({ workers: this.#members.size }, 'rolling restart done');
+      if (await this.#rollEach()) log.info({ workers: this.#members.size }, 'rolling restart done');
+      else log.error('rolling restart given up: the old workers stay');
     }
+  }
+
+  /** @returns false if a new one could not start */
+  async #rollEach(): Promise<boolean> {
+    for (const old of this.members) {
+      // One that has died since is being replaced already.
+      if (old.state !== 'ready' || this.stopping) continue;
+      this.#succeeded = old;
+      const hired = await this.#tryToHire();
+      this.#succeeded = undefined;
+      if (!hired) {
+        // It died meanwhile, and no successor has come.
+        if (!this.#members.has(old)) void this.#replace();
+        return false;
+      }
+      await this.#dismiss(old, 'rolled');
+    }
+    return true;
   }
 
   /** Tells a worker to leave; resolves when it has. */

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { Blockade } from '../support/blockade.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { FAULT_SETTINGS, faultTimeoutMs, underFault } from '../support/fault-run.ts';
 import { metric } from '../support/metrics.ts';
@@ -131,6 +132,42 @@ describe('workers that come and go under writers and subscribers', function () {
       await service.start();
       await ready(1);
       await flowing();
+    });
+  });
+
+  describe('one that dies in a rolling restart, while its successor starts,', () => {
+    let blockade: Blockade;
+
+    beforeEach(async () => {
+      await begin();
+      blockade = await Blockade.of(database.pool, 'outbox_migration');
+      service.signal('SIGHUP');
+      await blockade.waiting('outbox_migration');
+      const ready = logOf(service).filter(({ msg }) => msg === 'worker ready');
+      const first = ready.find(
+        ({ worker }) => worker === Math.min(...ready.map((line) => Number(line['worker']))),
+      );
+      process.kill(Number(first?.['pid']), 'SIGKILL');
+      await said('a worker has died', 1);
+    });
+
+    it('has been replaced by it: there are as many as before, not one more', async () => {
+      await blockade.lift();
+      await said('rolling restart done', 1);
+      const count = (state: string) => metric(admin, `settlewire_workers{state="${state}"}`);
+      expect([await count('starting'), await count('ready')]).to.deep.equal([0, 2]);
+      expect(await metric(admin, 'settlewire_worker_exits_total{why="crashed"}')).to.equal(1);
+      expect(await metric(admin, 'settlewire_worker_exits_total{why="rolled"}')).to.equal(1);
+      expect(await service.readiness()).to.equal(200);
+    });
+
+    it('is replaced by another one if that cannot start', async () => {
+      await blockade.meanwhile("delete from outbox_migration where name like '%domain%'");
+      await blockade.lift();
+      await said('rolling restart given up: the old workers stay', 1);
+      await said('a worker could not start', 3);
+      expect(await service.readiness(), 'by the one that is left').to.equal(200);
+      expect(await service.terminate()).to.deep.equal({ code: 0, signal: null });
     });
   });
 
