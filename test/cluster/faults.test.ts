@@ -69,8 +69,12 @@ describe('workers that come and go under writers and subscribers', function () {
       for (const pid of before) expect(isAlive(pid), String(pid)).to.equal(false);
       await flowing();
     });
-    expect(resumes, 'everybody was sent elsewhere once').to.be.above(20);
-    expect(await metric(admin, 'settlewire_disconnects_total{reason="draining"}')).to.be.above(20);
+    // 19 of the 26 never drop by themselves; each was on one of the two that left.
+    expect(resumes, 'everybody was sent elsewhere').to.be.at.least(19);
+    expect(
+      await metric(admin, 'settlewire_disconnects_total{reason="draining"}'),
+      'counted by those who have gone',
+    ).to.be.at.least(19);
     expect(await metric(admin, 'settlewire_worker_exits_total{why="rolled"}')).to.equal(2 * rolls);
     expect(await metric(admin, 'settlewire_worker_exits_total{why="crashed"}')).to.equal(0);
     expect(await metric(admin, 'settlewire_connections_dropped')).to.equal(0);
