@@ -1,5 +1,6 @@
 import { Gauge, Histogram, type Registry } from 'prom-client';
-import { RELAY_MODES, type Relay } from '../relay/relay.ts';
+import type { Relay } from '../relay/relay.ts';
+import { RELAY_MODES } from '../relay/stats.ts';
 import type { Metrics } from './metrics.ts';
 
 const BATCH_EVENTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];

@@ -56,6 +56,14 @@ function takeLast(rows: unknown[][]): unknown[] {
   return last;
 }
 
+/** Of rows whose fifth column is when they were appended, read at `now`. */
+function timesOf(rows: unknown[][], now: unknown): Pick<Batch, 'mark' | 'lagSeconds'> {
+  const [first, last] = [rows[0]?.[4], rows.at(-1)?.[4]];
+  if (last === undefined) return { mark: undefined, lagSeconds: undefined };
+  const since = (appendedAt: unknown): number => Math.max(0, Number(now) - Number(appendedAt));
+  return { mark: String(last), lagSeconds: { last: since(last), first: since(first) } };
+}
+
 /**
  * Reads the events after a cursor up to the horizon, in one round trip (design section 3).
  * @param after the id of the last row read
@@ -72,16 +80,33 @@ export async function readBatch(db: Queryable, after: number, max: number): Prom
     rowMode: 'array',
   });
   const [, , , , now, horizon, inFlight, oldest, firstId, epoch] = takeLast(rows);
-  const [first, last] = [rows[0]?.[4], rows.at(-1)?.[4]];
-  const since = (appendedAt: unknown): number => Math.max(0, Number(now) - Number(appendedAt));
   return {
     events: rows.map(toEvent),
-    mark: last === undefined ? undefined : String(last),
-    lagSeconds: last === undefined ? undefined : { last: since(last), first: since(first) },
+    ...timesOf(rows, now),
     horizon: Number(horizon),
     inFlight: inFlight === true,
     history: { epoch: String(epoch), firstId: Number(firstId), oldest: Number(oldest) },
   };
+}
+
+/**
+ * Reads the events that follow a cursor without a gap: they need no horizon, and so cost a fraction of {@link readBatch}. Whether a
+ * writer is in flight is not known after it.
+ * @param after the id of the last row read
+ * @param max ids to look at
+ */
+export async function readGapless(
+  db: Queryable,
+  after: number,
+  max: number,
+): Promise<Pick<Batch, 'events' | 'mark' | 'lagSeconds'>> {
+  const { rows } = await db.query({
+    name: 'outbox_read_gapless',
+    text: `select id, topic, type, data, extract(epoch from created_at), extract(epoch from read_at) from outbox_read_gapless($1, $2)`,
+    values: [after, max],
+    rowMode: 'array',
+  });
+  return { events: rows.map(toEvent), ...timesOf(rows, rows[0]?.[5]) };
 }
 
 /** The cursor of a reader that starts now, and the history it is in; opens a new epoch if the cluster is another one than before. */

@@ -16,6 +16,7 @@ import type { RelayStats } from './stats.ts';
  *
  * Either the writer sees the sleeper or the sleeper sees the writer. A ring may still arrive while its writer's mark is up, when
  * the horizon hides its rows: that read saw a writer in flight, so the relay reads again soon and does not wait.
+ * Before that read a relay that was rung hands on what needs no horizon (outbox_read_gapless()); that read decides nothing.
  *
  * States of the relay's session:
  *
@@ -99,9 +100,12 @@ export class Doorbell {
   /**
    * The rings so far are answered by the read that now begins; later ones end the next {@link wait}. So does a listener that was
    * lost since the relay fell asleep: the read must begin with LISTEN in force.
+   * @returns whether there was a ring
    */
-  answer(): void {
+  answer(): boolean {
+    const rung = this.#rung;
     this.#rung = !this.#listener.hears;
+    return rung;
   }
 
   /**

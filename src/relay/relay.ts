@@ -1,16 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Hub } from '../hub/hub.ts';
-import { type Batch, type History, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
+import { type Batch, readBatch, readGapless, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { Pace, type PaceOptions } from './pace.ts';
 import { pauseAfter, SessionSocket } from './session.ts';
+import { isSetBack } from './set-back.ts';
 import { type Stall, StallWatch } from './stall.ts';
-import { newStats, type RelayLog, type RelayStats } from './stats.ts';
-
-/** `away`: without the database, or behind; `deaf`: polling because nobody listens. */
-export const RELAY_MODES = ['asleep', 'polling', 'deaf', 'away'] as const;
-export type RelayMode = (typeof RELAY_MODES)[number];
+import { newStats, type RelayLog, type RelayMode, type RelayStats } from './stats.ts';
 
 export interface RelayOptions extends PaceOptions {
   /** A direct connection: LISTEN and session locks do not survive a transaction-pooling proxy. */
@@ -32,6 +29,8 @@ export interface RelayOptions extends PaceOptions {
 }
 
 const LONGEST_PAUSE_MS = 50;
+/** Whoever is rung has few events to read. */
+const MOST_GAPLESS = 100;
 /** A database that is slow, not gone, gets at most so many times the time-out for a query. */
 const MOST_PATIENCE = 8;
 
@@ -133,7 +132,7 @@ export class Relay {
     const { hub, log } = this.#options;
     let { cursor, history } = await readHead(client);
     if (this.#begun) {
-      if (await this.#setBack(client, history)) {
+      if (await isSetBack(client, hub, this.#mark, history)) {
         log.warn(
           { cursor: hub.cursor },
           'relay: the database was set back behind events that were delivered',
@@ -151,18 +150,6 @@ export class Relay {
     this.#begun = true;
   }
 
-  /**
-   * Whether this database gives out again ids that clients have, and nothing in it shows that: an earlier state of the same
-   * cluster and timeline, in which the last event read is gone or another one, or another epoch that does not begin after it.
-   */
-  async #setBack(client: Client, { epoch, firstId, oldest }: History): Promise<boolean> {
-    const { hub } = this.#options;
-    if (epoch !== hub.history.epoch) return firstId <= hub.cursor;
-    // The row at the very end of what retention has dropped is gone by right.
-    if (this.#mark === undefined || hub.cursor <= oldest) return false;
-    return (await readMark(client, hub.cursor)) !== this.#mark;
-  }
-
   /** Reads and waits until a session is lost or the relay stops. See doorbell.ts for the order of the steps. */
   async #follow(client: Client, doorbell: Doorbell, onCaughtUp: () => void): Promise<void> {
     const { batchEvents, pollIntervalMs, safetyPollMs } = this.#options;
@@ -173,14 +160,19 @@ export class Relay {
     while (!this.#stop.signal.aborted) {
       // A read that has begun before falling asleep cannot be the one that is to follow it: whatever it finds, another one comes.
       const ahead = this.#ahead !== undefined;
+      let gapless = 0;
       if (!ahead) {
         if (pace.awake) await doorbell.wakeUp();
         else await doorbell.fallAsleep();
-        doorbell.answer();
+        const rung = doorbell.answer();
+        if (rung && doorbell.asleep) gapless = await this.#readGapless(client);
       }
       const readAtMs = performance.now();
       const batch = await this.#read(client);
-      pace.note(performance.now(), { rings: this.stats.rings - rings, events: batch.events.length });
+      pace.note(performance.now(), {
+        rings: this.stats.rings - rings,
+        events: gapless + batch.events.length,
+      });
       ({ rings } = this.stats);
       if (ahead || batch.events.length === batchEvents) continue;
       this.#caughtUp = true;
@@ -197,7 +189,8 @@ export class Relay {
         await doorbell.wait(safetyPollMs, this.#stop.signal);
       } else if (doorbell.asleep) {
         // Its lock goes a moment after its rows are visible, or when a person comes back to a forgotten transaction.
-        pauseMs = batch.events.length > 0 ? 0 : Math.min(Math.max(1, pauseMs * 2), LONGEST_PAUSE_MS);
+        pauseMs =
+          gapless + batch.events.length > 0 ? 0 : Math.min(Math.max(1, pauseMs * 2), LONGEST_PAUSE_MS);
         await this.#pause(pauseMs);
       } else {
         // From read to read: the time that this one took does not come on top.
@@ -207,7 +200,7 @@ export class Relay {
   }
 
   async #read(client: Client): Promise<Batch> {
-    const { hub, batchEvents, onDispatch } = this.#options;
+    const { hub, batchEvents } = this.#options;
     const ahead = this.#ahead;
     const batch = await (ahead?.batch ?? readBatch(client, hub.cursor, batchEvents));
     // What was read ahead has waited here until its predecessor was handed on.
@@ -221,19 +214,35 @@ export class Relay {
       return { ...batch, events: [], inFlight: true };
     }
     hub.setHistory(batch.history);
-    if (batch.lagSeconds !== undefined) {
-      this.stats.events += batch.events.length;
-      this.stats.lagSeconds = batch.lagSeconds.last;
-      this.#mark = batch.mark;
-      const last = batch.events.at(-1);
-      if (last !== undefined && batch.events.length === batchEvents) {
-        this.#ahead = { batch: readBatch(client, last.id, batchEvents), askedMs: performance.now() };
-        this.#ahead.batch.catch(() => {});
-      }
-      hub.dispatch(batch.events);
-      onDispatch(batch.events.length, batch.lagSeconds.first + (performance.now() - answeredMs) / 1000);
+    const last = batch.events.at(-1);
+    if (last !== undefined && batch.events.length === batchEvents) {
+      this.#ahead = { batch: readBatch(client, last.id, batchEvents), askedMs: performance.now() };
+      this.#ahead.batch.catch(() => {});
     }
+    this.#handOn(batch, answeredMs);
     return batch;
+  }
+
+  /** Hands on what needs no horizon, before the read that looks for writers. Returns the number of events. */
+  async #readGapless(client: Client): Promise<number> {
+    const { hub, batchEvents } = this.#options;
+    const batch = await readGapless(client, hub.cursor, Math.min(batchEvents, MOST_GAPLESS));
+    this.stats.reads += 1;
+    this.#handOn(batch, performance.now());
+    return batch.events.length;
+  }
+
+  #handOn(
+    { events, mark, lagSeconds }: Pick<Batch, 'events' | 'mark' | 'lagSeconds'>,
+    answeredMs: number,
+  ): void {
+    const { hub, onDispatch } = this.#options;
+    if (lagSeconds === undefined) return;
+    this.stats.events += events.length;
+    this.stats.lagSeconds = lagSeconds.last;
+    this.#mark = mark;
+    hub.dispatch(events);
+    onDispatch(events.length, lagSeconds.first + (performance.now() - answeredMs) / 1000);
   }
 
   async #pause(ms: number): Promise<void> {

@@ -4,6 +4,10 @@ export interface RelayLog {
   warn(fields: object, message: string): void;
 }
 
+/** `away`: without the database, or behind; `deaf`: polling because nobody listens. */
+export const RELAY_MODES = ['asleep', 'polling', 'deaf', 'away'] as const;
+export type RelayMode = (typeof RELAY_MODES)[number];
+
 /** What the relay has done since it was made; but for the lag it never goes down. */
 export interface RelayStats {
   reads: number;

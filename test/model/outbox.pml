@@ -325,6 +325,27 @@ inline readRows() {
   printf("relay %d: has read; cursor %d, writer in flight %d\n", me, cursor[me], sawWriter)
 }
 
+/* outbox_read_gapless(): rows that follow the cursor without a gap, of one snapshot, and no look at anything else. It decides nothing, and a
+   read that does comes after it. Rung or not makes no difference to what it may do, so it is left open. */
+inline readGapless() {
+  d_step {
+    got = 0;
+    do
+#ifdef MUTANT_GAPS_SKIPPED
+    :: got < BATCH && cursor[me] < MAX_ID - 1 && !visible(cursor[me] + 1) && visible(cursor[me] + 2) -> cursor[me] = cursor[me] + 2; got++
+#endif
+    :: got < BATCH && cursor[me] < MAX_ID && visible(cursor[me] + 1) -> cursor[me]++; got++
+    :: else -> break
+    od;
+    if
+    :: got > 0 && (lock[0] || lock[WRITERS - 1]) -> REACHED("rows without a gap are read while a writer is in flight")
+    :: else
+    fi;
+    printf("relay %d: has read %d rows without a gap; cursor %d\n", me, got, cursor[me]);
+    got = 0
+  }
+}
+
 /* if (events.length === batchEvents) continue; if (doorbell.asleep && !batch.inFlight) wait */
 inline decide() {
   if
@@ -376,6 +397,10 @@ turn:
 #endif
 
 read:
+    if
+    :: readGapless()
+    :: true
+    fi;
 #ifdef MUTANT_ROWS_BEFORE_LOCKS
     atomic { takeSnapshot() };
 #endif

@@ -1,0 +1,88 @@
+import { expect } from 'chai';
+import type { Pool } from 'pg';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { metric } from '../support/metrics.ts';
+import { untilAsleep } from '../support/relay-waits.ts';
+import { startService } from '../support/service.ts';
+import { append, column, openSession, type Session, scalar } from '../support/session.ts';
+import { SseClient } from '../support/sse-client.ts';
+import { makePerson } from '../support/world.ts';
+
+describe('events that follow a cursor without a gap', () => {
+  let database: TestDatabase;
+  let pool: Pool;
+  let writer: Session;
+
+  beforeEach(async () => {
+    database = await createTestDatabase();
+    pool = database.pool;
+    writer = await openSession(pool);
+  });
+
+  afterEach(async () => {
+    writer.end();
+    await database.drop();
+  });
+
+  const gapless = (after: number, max = 100) =>
+    column<number>(pool, 'select id from outbox_read_gapless($1, $2)', [after, max]);
+  const upToTheHorizon = (after: number) => column<number>(pool, 'select id from outbox_read($1)', [after]);
+
+  it('end at the first id that is missing, whether it is still to come or never will', async () => {
+    const [first, second] = [await append(pool), await append(pool)];
+    await writer.query('begin');
+    const held = await append(writer);
+    const third = await append(pool);
+    expect(await gapless(0)).to.deep.equal([first, second]);
+    expect(await gapless(second), 'nothing past a writer that has an id').to.deep.equal([]);
+    await writer.query('commit');
+    expect(await gapless(second)).to.deep.equal([held, third]);
+    await writer.query('begin');
+    await append(writer);
+    await writer.query('rollback');
+    const fourth = await append(pool);
+    expect(await gapless(0), 'an id that was rolled back').to.deep.equal([first, second, held, third]);
+    expect(await gapless(third)).to.deep.equal([]);
+    expect(await upToTheHorizon(third), 'which the horizon passes').to.deep.equal([fourth]);
+    expect(await gapless(0, 3)).to.deep.equal([first, second, held]);
+  });
+
+  it('cannot be overtaken by a writer in flight, so they are read although the horizon hides them', async () => {
+    await append(pool);
+    // In flight, and about to take an id, which is higher than all that have been taken.
+    await writer.query('begin');
+    await writer.query(
+      "select pg_advisory_xact_lock_shared((21335::bigint << 48) | pg_sequence_last_value('outbox_id_seq'))",
+    );
+    const later = await append(pool);
+    expect(await upToTheHorizon(later - 1)).to.deep.equal([]);
+    expect(await gapless(later - 1)).to.deep.equal([later]);
+    const last = await append(writer);
+    expect(last).to.equal(later + 1);
+    expect(await gapless(later)).to.deep.equal([]);
+    await writer.query('commit');
+    expect(await gapless(later)).to.deep.equal([last]);
+  });
+
+  it('are handed on by a relay that is rung before it has looked for writers', async () => {
+    const admin = await makePerson(pool, 1, 'ADMIN');
+    const service = await startService(database.url, { SAFETY_POLL_MS: '600000' });
+    const client = await (await SseClient.open(`${service.url}/v1/events`, admin.token)).caughtUp();
+    try {
+      await untilAsleep(service);
+      const cursor = await scalar<number>(pool, 'select outbox_head()');
+      await writer.query('begin');
+      await writer.query('select pg_advisory_xact_lock_shared((21335::bigint << 48) | $1::bigint)', [cursor]);
+      const id = await append(pool);
+      await client.received(1);
+      expect(client.ids).to.deep.equal([id]);
+      expect(await scalar(pool, 'select outbox_horizon()'), 'held back all the while').to.equal(cursor);
+      expect(await metric(service, 'settlewire_cursor')).to.equal(id);
+      await writer.query('rollback');
+      await untilAsleep(service);
+    } finally {
+      client.close();
+      await service.stop();
+    }
+  });
+});
