@@ -141,7 +141,7 @@ select sessions.relays, sessions.relays_listening,
        writers.writers_in_flight, holder.pid as held_by, clock_timestamp() - holder.since as held_for,
        ids.last_id, bound.horizon, ids.last_id - bound.horizon as behind,
        (select clock_timestamp() - o.created_at from outbox o where o.id > bound.horizon order by o.id limit 1) as lag,
-       partitions.events_last_minute, partitions.oldest, partitions.newest, partitions.bytes,
+       partitions.events_last_minute, partitions.oldest, partitions.newest, partitions.bytes, partitions.partition_bytes,
        pg_notification_queue_usage() as notify_queue
   from (select count(*) filter (where a.application_name = 'settlewire relay') as relays,
                count(*) filter (where a.application_name = 'settlewire listen') as relays_listening
@@ -149,7 +149,7 @@ select sessions.relays, sessions.relays_listening,
  cross join (select pg_sequence_last_value('outbox_id_seq') as last_id) ids
  cross join (select count(*) as writers_in_flight, min(i.horizon) as horizon from outbox_inflight i) writers
  cross join (select sum(p.events_last_minute)::bigint as events_last_minute, min(p.oldest) as oldest, max(p.newest) as newest,
-                    sum(p.bytes)::bigint as bytes from outbox_partitions p) partitions
+                    sum(p.bytes)::bigint as bytes, jsonb_object_agg(p.partition, p.bytes) as partition_bytes from outbox_partitions p) partitions
   left join (select i.pid, i.since from outbox_inflight i order by i.horizon, i.since limit 1) holder on true
  cross join lateral (select case when pg_is_in_recovery() then null else least(ids.last_id, writers.horizon) end as horizon) bound;
 comment on view outbox_stats is
@@ -168,6 +168,7 @@ comment on column outbox_stats.events_last_minute is 'As in outbox_partitions, o
 comment on column outbox_stats.oldest is 'When the oldest event was appended.';
 comment on column outbox_stats.newest is 'When the newest event was appended.';
 comment on column outbox_stats.bytes is 'Size on disk with indexes.';
+comment on column outbox_stats.partition_bytes is 'The same of each partition, by name; outbox_partitions has more of them.';
 comment on column outbox_stats.notify_queue is 'How full the queue of NOTIFY is, of the whole cluster: 0 to 1. At 1 every commit that rings fails: a session listens and never ends its transaction.';
 
 revoke all on function outbox_new_epoch(), outbox_is_elsewhere(), outbox_follow_epoch(), outbox_replace_epoch(uuid) from public;

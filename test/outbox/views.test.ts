@@ -88,12 +88,13 @@ describe('views for people', () => {
       expect(before).to.include({ held_by: null, last_id: last, horizon: last, behind: 0, lag: null });
       expect(before.notify_queue).to.be.within(0, 1);
       const { rows } = await pool.query(
-        'select sum(events_last_minute)::int as rate, sum(bytes)::int as bytes, min(oldest) as oldest from outbox_partitions',
+        'select sum(events_last_minute)::int as rate, sum(bytes)::int as bytes, min(oldest) as oldest, jsonb_object_agg(partition, bytes) as partition_bytes from outbox_partitions',
       );
       expect(before).to.deep.include({
         events_last_minute: rows[0].rate,
         oldest: rows[0].oldest,
         bytes: rows[0].bytes,
+        partition_bytes: rows[0].partition_bytes,
       });
       await writer.query('begin');
       await append(writer);
