@@ -92,6 +92,8 @@ select s.system_identifier, outbox_timeline(), 'outbox_meta'::regclass from pg_c
 -- Makes partitions until `ahead` of them lie wholly above the last id given out; returns how many it made.
 -- ATTACH takes SHARE UPDATE EXCLUSIVE on the outbox, which no reader or writer meets; only outbox_default is locked
 -- fully, and only for as long as lock_timeout allows: whoever fails on it tries again later, the default partition catches rows meanwhile.
+-- While it does, the new partition begins where writers are. One that has found its way to the default partition, and then waits for ATTACH,
+-- would fail on that partition's new bounds; so then writers are made to wait before they take an id, and find their way after it.
 create function outbox_add_partitions(ahead integer default 4) returns integer
 language plpgsql volatile security definer set lock_timeout = '100ms' set search_path from current as $$
 declare
@@ -107,6 +109,10 @@ begin
     into next_from
     from pg_inherits i join pg_class c on c.oid = i.inhrelid
    where i.inhparent = 'outbox'::regclass;
+  if last_id + 1 >= next_from then
+    lock table only outbox in share row exclusive mode;
+    last_id := coalesce(pg_sequence_last_value('outbox_id_seq'), 0);
+  end if;
   -- Ids that a new epoch has leapt over need no partition; rows that already sit in the default partition stay there.
   next_from := greatest(next_from, last_id - last_id % width, (select coalesce(max(d.id) + 1, 0) from outbox_default d));
   while (next_from - 1 - last_id) / width < ahead and next_from + width < 281474976710656 loop

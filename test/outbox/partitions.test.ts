@@ -1,7 +1,15 @@
 import { expect } from 'chai';
 import type { Pool } from 'pg';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { append, column, failure, openSession, type Session, scalar } from '../support/session.ts';
+import {
+  append,
+  column,
+  failure,
+  openSession,
+  type Session,
+  scalar,
+  untilBlocked,
+} from '../support/session.ts';
 
 const WIDTH = 10;
 
@@ -67,6 +75,20 @@ describe('partitions of the outbox', () => {
     await fill(20);
     expect(await column(pool, 'select id from outbox_read(0)')).to.have.length(55);
     expect((await inDefault()).at(-1), 'new ones go to partitions again').to.equal(35);
+  });
+
+  it('that come late, where the default partition is written to, make writers wait and none of them fail', async () => {
+    const ids = await fill(35);
+    const [maker, writer] = [await openSession(pool), await openSession(pool)];
+    sessions.push(maker, writer);
+    await maker.query('begin');
+    expect(await scalar(maker, 'select outbox_add_partitions(2)')).to.be.above(0);
+    const appended = append(writer);
+    await untilBlocked(pool, writer.pid);
+    await maker.query('commit');
+    ids.push(await appended);
+    expect(await inDefault()).not.to.include(ids.at(-1));
+    expect(await column(pool, 'select id from outbox_read(0)')).to.deep.equal(ids);
   });
 
   it('are dropped when all their events are older, from the oldest on; what comes after stays', async () => {
