@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { ResumeTokens } from '../../src/access/resume-token.ts';
 import type { Service } from '../../src/service.ts';
 import { PoolQueries } from '../support/pool-queries.ts';
+import { untilAsleep } from '../support/relay-waits.ts';
 import type { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
 import { JWT_SECRET, mintToken } from '../support/tokens.ts';
@@ -187,7 +188,8 @@ describe('a resume token', () => {
     const left = await leave();
     await stage.publish(`escrow:${escrow}`);
     const ahead = await leave();
-    const late = await stage.addService();
+    const late = await stage.addService({ SAFETY_POLL_MS: '600000' });
+    await untilAsleep(late);
     // Its hub begins at the head, so it is taken back: as if it had read no further than the first token.
     late.hub.begin(left.cursor, late.hub.history);
     const asked = await queries.during(async () => {
