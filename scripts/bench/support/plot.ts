@@ -19,6 +19,7 @@ export function plot(
     `<text x="${atX(maxX * part).toFixed(1)}" y="${HEIGHT - MARGIN.bottom + 16}" text-anchor="middle">${Math.round(maxX * part)}</text>`,
   ]);
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" font-family="sans-serif" font-size="11" fill="#333">
+<title>${labels.y} over ${labels.x}</title>
 <rect width="100%" height="100%" fill="#fff"/>
 ${ticks.join('\n')}
 <text x="${WIDTH / 2}" y="${HEIGHT - 4}" text-anchor="middle">${labels.x}</text>
