@@ -137,6 +137,9 @@ export interface NotificationTable {
   created_at: MadeTimestamp;
 }
 
+/** A service's database that says nothing for so long in the middle of a query has gone, in milliseconds; whoever asked is told to come again. */
+export const DATABASE_SILENCE_MS = 5000;
+
 export interface PoolOptions {
   /** Most connections that the pool opens. */
   readonly max: number;

@@ -12,7 +12,7 @@ import { applyRevocations } from './admin/revocations.ts';
 import { type AdminSource, createAdminServer } from './admin/server.ts';
 import { OpenStreams, pageOf } from './admin/subscriptions.ts';
 import type { Config } from './config.ts';
-import { createKysely, createPool } from './database.ts';
+import { createKysely, createPool, DATABASE_SILENCE_MS } from './database.ts';
 import { createApp } from './http/app.ts';
 import { ConnectionLimits } from './http/connection-limits.ts';
 import type { Condition, Context } from './http/context.ts';
@@ -43,8 +43,6 @@ export interface ServiceOptions {
 }
 
 const RETENTION_INTERVAL_MS = 60_000;
-/** A database that says nothing for so long in the middle of a query has gone; whoever asked is told to come again. */
-const DATABASE_SILENCE_MS = 5000;
 
 /** One process: a relay, a hub and the two ports, wired together. Knows everybody; only serve and the workers know it. */
 export class Service {

@@ -7,7 +7,7 @@ import { renderRegistry } from '../admin/process-metrics.ts';
 import { type AdminSource, createAdminServer } from '../admin/server.ts';
 import type { PageRequest, SubscriptionPage } from '../admin/subscriptions.ts';
 import type { Config } from '../config.ts';
-import { createPool } from '../database.ts';
+import { createPool, DATABASE_SILENCE_MS } from '../database.ts';
 import type { Condition } from '../http/context.ts';
 import { close, listen, urlOf } from '../http/listening.ts';
 import { Crew } from './crew.ts';
@@ -22,8 +22,6 @@ export interface SupervisorOptions {
   readonly log: Logger;
 }
 
-/** A database that says nothing for so long is given up, in milliseconds. */
-const DATABASE_SILENCE_MS = 5000;
 /** What a worker needs to leave, besides DRAIN_SECONDS, in milliseconds. */
 const LEAVE_MS = 10_000;
 

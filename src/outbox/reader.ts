@@ -20,6 +20,9 @@ export interface Batch {
   readonly history: History;
 }
 
+/** What of a read is handed on. */
+export type BatchEvents = Pick<Batch, 'events' | 'mark' | 'lagSeconds'>;
+
 /** Which history the ids belong to and how much of it is left. */
 export interface History {
   readonly epoch: string;
@@ -95,11 +98,7 @@ export async function readBatch(db: Queryable, after: number, max: number): Prom
  * @param after the id of the last row read
  * @param max ids to look at
  */
-export async function readGapless(
-  db: Queryable,
-  after: number,
-  max: number,
-): Promise<Pick<Batch, 'events' | 'mark' | 'lagSeconds'>> {
+export async function readGapless(db: Queryable, after: number, max: number): Promise<BatchEvents> {
   const { rows } = await db.query({
     name: 'outbox_read_gapless',
     text: `select id, topic, type, data, extract(epoch from created_at), extract(epoch from read_at) from outbox_read_gapless($1, $2)`,

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Hub } from '../hub/hub.ts';
-import { type Batch, readBatch, readGapless, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
+import type { Batch, BatchEvents } from '../outbox/reader.ts';
+import { readBatch, readGapless, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { Pace, type PaceOptions } from './pace.ts';
 import { pauseAfter, SessionSocket } from './session.ts';
@@ -232,10 +233,7 @@ export class Relay {
     return batch.events.length;
   }
 
-  #handOn(
-    { events, mark, lagSeconds }: Pick<Batch, 'events' | 'mark' | 'lagSeconds'>,
-    answeredMs: number,
-  ): void {
+  #handOn({ events, mark, lagSeconds }: BatchEvents, answeredMs: number): void {
     const { hub, onDispatch } = this.#options;
     if (lagSeconds === undefined) return;
     this.stats.events += events.length;

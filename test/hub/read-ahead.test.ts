@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { createParser } from 'eventsource-parser';
+import type { Subscriber } from '../../src/hub/subscriber.ts';
 import { SubscriberWorld } from '../support/subscriber-world.ts';
 
 /** Lets everything that is not waiting for the database go on. */
@@ -31,6 +32,16 @@ describe('a replay from the database', () => {
     await turn();
   }
 
+  /** A subscriber that has missed five events of a topic and has been answered one page. */
+  async function missFive(): Promise<Subscriber> {
+    const subscriber = world.subscribe();
+    world.commit([0, 0, 0, 0, 0]);
+    subscriber.start();
+    await turn();
+    await answer();
+    return subscriber;
+  }
+
   async function answerAll(): Promise<void> {
     for (let answered = -1; answered < world.asked.length; answered += 1) await answer();
   }
@@ -39,11 +50,7 @@ describe('a replay from the database', () => {
 
   it('reads the next page while this one is written, each page once, and nothing beyond the end', async () => {
     world = quickWorld();
-    const subscriber = world.subscribe();
-    world.commit([0, 0, 0, 0, 0]);
-    subscriber.start();
-    await turn();
-    await answer();
+    const subscriber = await missFive();
     expect(world.asked).to.deep.equal(['stream:a,user:me 100', `stream:a,user:me ${id(1)}`]);
     expect(got(world)).to.deep.equal(delivered().slice(0, 2));
     await answerAll();
@@ -56,11 +63,7 @@ describe('a replay from the database', () => {
   it('reads nothing ahead for a client that is slow', async () => {
     world = quickWorld();
     world.socket.quick = false;
-    const subscriber = world.subscribe();
-    world.commit([0, 0, 0, 0, 0]);
-    subscriber.start();
-    await turn();
-    await answer();
+    await missFive();
     expect(got(world)).to.deep.equal(delivered().slice(0, 2));
     expect(world.asked).to.have.length(1);
     world.socket.drain();
@@ -71,11 +74,7 @@ describe('a replay from the database', () => {
 
   it('reads nothing ahead that the window holds', async () => {
     world = quickWorld(3);
-    const subscriber = world.subscribe();
-    world.commit([0, 0, 0, 0, 0]);
-    subscriber.start();
-    await turn();
-    await answer();
+    await missFive();
     expect(world.asked).to.have.length(1);
     expect(got(world)).to.deep.equal([...delivered(), `caught-up ${id(4)}`]);
   });
@@ -106,11 +105,7 @@ describe('a replay from the database', () => {
 
   it('of somebody who goes leaves its page to whoever comes next, and writes nothing more', async () => {
     world = quickWorld();
-    const subscriber = world.subscribe();
-    world.commit([0, 0, 0, 0, 0]);
-    subscriber.start();
-    await turn();
-    await answer();
+    const subscriber = await missFive();
     subscriber.closed();
     const text = world.socket.text;
     await answerAll();
@@ -154,11 +149,7 @@ describe('a replay from the database', () => {
 
   it('ends with the history that it was reading ahead in', async () => {
     world = quickWorld();
-    const subscriber = world.subscribe();
-    world.commit([0, 0, 0, 0, 0]);
-    subscriber.start();
-    await turn();
-    await answer();
+    const subscriber = await missFive();
     world.hub.begin(1_000_000, { epoch: 'f', firstId: 1_000_000, oldest: 1_000_000 });
     await answerAll();
     expect(subscriber.state).to.equal('ended');
@@ -167,11 +158,7 @@ describe('a replay from the database', () => {
 
   it('ends where retention passes the page that was being read ahead', async () => {
     world = quickWorld();
-    const subscriber = world.subscribe();
-    world.commit([0, 0, 0, 0, 0]);
-    subscriber.start();
-    await turn();
-    await answer();
+    await missFive();
     world.oldest = id(2);
     await answerAll();
     expect(got(world)).to.deep.equal([...delivered().slice(0, 2), 'disconnect undefined']);
