@@ -6,45 +6,27 @@ import type { Frame } from '../sse/frame.ts';
  * everybody, gets one buffer that is joined once, at the cost of one comparison for all its frames.
  */
 export class Bundle {
-  readonly #frames: Frame[];
-  #length: number;
-  #last: Frame;
+  readonly first: Frame;
+  readonly last: Frame;
+  /** Bytes of all frames. */
+  readonly length: number;
   #joined: Chunk | undefined;
 
-  /** @param topic undefined for those who hear every topic */
-  constructor(
-    readonly topic: string | undefined,
-    readonly first: Frame,
-  ) {
-    this.#frames = [first];
-    this.#last = first;
-    this.#length = first.chunk.length;
-  }
-
-  /** Adds the next frame, while nobody has been offered the bundle. */
-  add(frame: Frame): void {
-    this.#frames.push(frame);
-    this.#last = frame;
-    this.#length += frame.chunk.length;
-  }
-
-  get last(): Frame {
-    return this.#last;
-  }
-
-  /** At least one. */
-  get frames(): readonly Frame[] {
-    return this.#frames;
-  }
-
-  /** Bytes of all frames. */
-  get length(): number {
-    return this.#length;
+  /**
+   * @param frames at least one
+   * @throws RangeError if there is none
+   */
+  constructor(readonly frames: readonly Frame[]) {
+    const [first] = frames;
+    if (first === undefined) throw new RangeError('a bundle of nothing');
+    this.first = first;
+    this.last = frames.at(-1) ?? first;
+    this.length = frames.reduce((sum, { chunk }) => sum + chunk.length, 0);
   }
 
   /** All frames as one chunk. */
   chunk(): Chunk {
-    this.#joined ??= Chunk.join(this.#frames.map(({ chunk }) => chunk));
+    this.#joined ??= Chunk.join(this.frames.map(({ chunk }) => chunk));
     return this.#joined;
   }
 }

@@ -2,6 +2,7 @@ import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import type { OutboxEvent } from '../outbox/event.ts';
 import type { History } from '../outbox/reader.ts';
 import { encodeEvent, type Frame } from '../sse/frame.ts';
+import { Audience } from './audience.ts';
 import { Bundle } from './bundle.ts';
 import { ReplayWindow } from './replay-window.ts';
 import { SharedBytes } from './shared-bytes.ts';
@@ -17,7 +18,7 @@ const REPLAY_SHARE_MS = 3;
  */
 export class Hub {
   readonly #windowLimits: { maxEvents: number; maxBytes: number };
-  readonly #byTopic = new Map<string, Set<Subscriber>>();
+  readonly #byTopic = new Map<string, Audience>();
   readonly #ofAll = new Set<Subscriber>();
   readonly #subscribers = new Set<Subscriber>();
   readonly turns = new Turns(REPLAY_SHARE_MS);
@@ -79,28 +80,47 @@ export class Hub {
 
   /** @param frames at least one; if one of them changes access it is the only one */
   #hand(frames: readonly Frame[]): void {
-    const bundles = new Map<string, Bundle>();
-    let all: Bundle | undefined;
-    for (const frame of frames) {
-      const bundle = bundles.get(frame.topic);
-      if (bundle === undefined) bundles.set(frame.topic, new Bundle(frame.topic, frame));
-      else bundle.add(frame);
-      if (all === undefined) all = new Bundle(undefined, frame);
-      else all.add(frame);
+    const nothing = new SharedBytes();
+    if (this.#ofAll.size > 0) {
+      const all = new Bundle(frames);
+      for (const subscriber of [...this.#ofAll]) subscriber.take(all, nothing);
+    }
+    const parts = this.#partsOf(frames);
+    const [first] = parts;
+    if (first !== undefined && parts.length === 1) {
+      // Nearly always: no second visit to find out what else there is for each of them.
+      for (const subscriber of first.group) subscriber.take(first.bundle, nothing);
+      return;
     }
     const touched: Subscriber[] = [];
-    const offer = (bundle: Bundle, group: Iterable<Subscriber>): void => {
+    for (const { bundle, group } of parts)
       for (const subscriber of group) if (subscriber.offer(bundle)) touched.push(subscriber);
-    };
-    for (const [topic, bundle] of bundles) offer(bundle, this.#byTopic.get(topic) ?? []);
-    if (all !== undefined) offer(all, this.#ofAll);
-    const nothing = new SharedBytes();
     for (const subscriber of touched) subscriber.flush(nothing);
+  }
+
+  /** The frames by topic, with who is to look at them. */
+  #partsOf(frames: readonly Frame[]): { readonly bundle: Bundle; readonly group: Iterable<Subscriber> }[] {
+    const byTopic = new Map<string, Frame[]>();
+    for (const frame of frames) {
+      const ofTopic = byTopic.get(frame.topic);
+      if (ofTopic === undefined) byTopic.set(frame.topic, [frame]);
+      else ofTopic.push(frame);
+    }
+    const parts = [];
+    for (const [topic, ofTopic] of byTopic) {
+      const audience = this.#byTopic.get(topic);
+      if (audience === undefined) continue;
+      const bundle = new Bundle(ofTopic);
+      // Whoever takes a change of access may come to hear other topics, or none: all of them are found first.
+      const group = bundle.first.access === undefined ? audience.given : audience.everybody();
+      parts.push({ bundle, group });
+    }
+    return parts;
   }
 
   /** Ends the streams whose credential was revoked, before the relay has come to the event that says so. */
   revoke(topic: string, change: CredentialsRevoked): void {
-    for (const subscriber of [...(this.#byTopic.get(topic) ?? []), ...this.#ofAll])
+    for (const subscriber of [...(this.#byTopic.get(topic)?.everybody() ?? []), ...this.#ofAll])
       subscriber.revoke(topic, change);
   }
 
@@ -126,14 +146,15 @@ export class Hub {
   }
 
   #hear(subscriber: Subscriber, topic: string): void {
-    const group = this.#byTopic.get(topic);
-    if (group === undefined) this.#byTopic.set(topic, new Set([subscriber]));
-    else group.add(subscriber);
+    const audience = this.#byTopic.get(topic) ?? new Audience();
+    audience.put(subscriber, subscriber.isGiven(topic));
+    this.#byTopic.set(topic, audience);
   }
 
   #unhear(subscriber: Subscriber, topic: string): void {
-    const group = this.#byTopic.get(topic);
-    if (group?.delete(subscriber) && group.size === 0) this.#byTopic.delete(topic);
+    const audience = this.#byTopic.get(topic);
+    audience?.delete(subscriber);
+    if (audience?.size === 0) this.#byTopic.delete(topic);
   }
 }
 

@@ -21,15 +21,19 @@ export interface PlaceOptions {
  * once, live or replayed; whatever is taken moves the cursor. After a frame that gives a reason to end, none is taken.
  */
 export class Place {
-  readonly #options: PlaceOptions;
+  readonly #subscription: Subscription;
+  readonly #has: number;
+  readonly #accessChanged: (topic: string) => void;
   #cursor: number;
   #sentId: number;
   #endReason: DisconnectReason | undefined;
 
-  constructor(options: PlaceOptions) {
-    this.#options = options;
-    this.#cursor = options.cursor;
-    this.#sentId = options.has;
+  constructor({ subscription, cursor, has, accessChanged }: PlaceOptions) {
+    this.#subscription = subscription;
+    this.#has = has;
+    this.#accessChanged = accessChanged;
+    this.#cursor = cursor;
+    this.#sentId = has;
   }
 
   get cursor(): number {
@@ -48,23 +52,21 @@ export class Place {
 
   /** The client is told that it has everything up to this id. */
   tell(id: number): number {
-    this.#sentId = Math.max(id, this.#options.has);
+    this.#sentId = Math.max(id, this.#has);
     return this.#sentId;
   }
 
   /**
-   * Takes a bundle if there is nothing to decide frame by frame, and room for what the client gets of it, in bytes: what nearly every
-   * subscriber does with nearly every batch.
-   * @returns whether the client gets all of it or none; undefined if the bundle was not taken
+   * Takes a bundle of which the client gets all if there is nothing to decide frame by frame, and room for it, in bytes: what nearly
+   * every subscriber does with nearly every batch.
+   * @returns whether it was taken
    */
-  takeWhole({ topic, first, last, length }: Bundle, room: number): boolean | undefined {
-    const { subscription, has } = this.#options;
-    if (first.access !== undefined || first.id <= this.#cursor || first.id <= has) return undefined;
-    const wanted = topic === undefined || subscription.has(topic);
-    if (wanted && length > room) return undefined;
-    if (wanted) this.#sentId = last.id;
+  takeWhole({ first, last, length }: Bundle, room: number): boolean {
+    if (length > room || first.access !== undefined || first.id <= this.#cursor || first.id <= this.#has)
+      return false;
     this.#cursor = last.id;
-    return wanted;
+    this.#sentId = last.id;
+    return true;
   }
 
   /** Takes frames one by one, up to the first that does not fit: the cursor stays right before that one. */
@@ -84,7 +86,7 @@ export class Place {
 
   /** Takes past frames, up to the first that does not fit, but at least one; what the client gets, if anything, as one chunk. */
   takeStretch({ frames, reached, asked }: Stretch, room: number): Chunk | undefined {
-    const { heard } = this.#options.subscription;
+    const { heard } = this.#subscription;
     const parts: Chunk[] = [];
     let size = 0;
     for (const frame of frames) {
@@ -108,13 +110,12 @@ export class Place {
 
   /** Applies a frame to the subscription; returns whether the client gets it. */
   #take(frame: Frame): boolean {
-    const { subscription, has, accessChanged } = this.#options;
     this.#cursor = frame.id;
-    const effect = subscription.apply(frame);
-    if (frame.access !== undefined && 'topic' in frame.access) accessChanged(frame.access.topic);
+    const effect = this.#subscription.apply(frame);
+    if (frame.access !== undefined && 'topic' in frame.access) this.#accessChanged(frame.access.topic);
     if (effect === 'end-session') this.#endReason = 'session_revoked';
     if (effect === 'deliver-and-end' || effect === 'skip-and-end') this.#endReason = 'access_revoked';
-    const wanted = (effect === 'deliver' || effect === 'deliver-and-end') && frame.id > has;
+    const wanted = (effect === 'deliver' || effect === 'deliver-and-end') && frame.id > this.#has;
     if (wanted) this.#sentId = frame.id;
     return wanted;
   }

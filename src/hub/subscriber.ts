@@ -1,5 +1,5 @@
 import type { CredentialsRevoked } from '../outbox/access-change.ts';
-import { caughtUpFrame, cursorFrame, disconnectFrame, HEARTBEAT } from '../sse/frame.ts';
+import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } from '../sse/frame.ts';
 import type { Bundle } from './bundle.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
@@ -49,6 +49,8 @@ export interface SubscriberOptions {
 /** One SSE connection, as the hub sees it. */
 export class Subscriber {
   readonly #options: SubscriberOptions;
+  readonly #sink: Sink;
+  readonly #bufferBytes: number;
   readonly #place: Place;
   #state: 'replaying' | 'live' | 'ended' = 'replaying';
   #caughtUp = false;
@@ -58,7 +60,9 @@ export class Subscriber {
 
   constructor(options: SubscriberOptions) {
     this.#options = options;
-    const { subscription, cursor, has, hub } = options;
+    const { subscription, cursor, has, hub, sink, bufferBytes } = options;
+    this.#sink = sink;
+    this.#bufferBytes = bufferBytes;
     this.#place = new Place({
       subscription,
       cursor,
@@ -82,7 +86,7 @@ export class Subscriber {
 
   /** Bytes that wait for the socket. */
   get buffered(): number {
-    return this.#options.sink.buffered;
+    return this.#sink.buffered;
   }
 
   /** Joins the hub and begins to replay. */
@@ -91,9 +95,26 @@ export class Subscriber {
     void this.#catchUp();
   }
 
+  /** Whether the client is given the events of a topic that it hears. */
+  isGiven(topic: string): boolean {
+    return this.#options.subscription.has(topic);
+  }
+
   /**
-   * Notes frames that are being dispatched.
-   * @returns whether they are the first ones, so that the subscriber must be flushed
+   * Takes a bundle, the only one for it in what is being dispatched, and writes it in one write. It has no part of which the client
+   * gets nothing, but where it changes access.
+   * @param nothing the common beginning of all who take something now
+   */
+  take(bundle: Bundle, nothing: SharedBytes): void {
+    if (this.#state !== 'live') return;
+    const room = this.#bufferBytes - this.#sink.buffered;
+    if (this.#place.takeWhole(bundle, room)) this.#sink.write(bundle.chunk());
+    else this.#takeEach(bundle.frames, room, nothing);
+  }
+
+  /**
+   * Notes one of several bundles that are being dispatched.
+   * @returns whether it is the first one, so that the subscriber must be flushed
    */
   offer(bundle: Bundle): boolean {
     if (this.#state !== 'live') return false;
@@ -106,28 +127,25 @@ export class Subscriber {
     return false;
   }
 
-  /**
-   * Takes what was offered, and writes it in one write.
-   * @param nothing the common beginning of all who are flushed now
-   */
+  /** Takes what was offered, as in {@link take}. */
   flush(nothing: SharedBytes): void {
     const offered = this.#offered;
     const offeredToo = this.#offeredToo;
     this.#offered = undefined;
     this.#offeredToo = undefined;
     if (offered === undefined || this.#state !== 'live') return;
-    const { sink, bufferBytes } = this.#options;
-    const room = bufferBytes - sink.buffered;
-    const whole = offeredToo === undefined ? this.#place.takeWhole(offered, room) : undefined;
-    if (whole === true) sink.write(offered.chunk());
-    if (whole === undefined) this.#takeEach([offered, ...(offeredToo ?? [])], room, nothing);
+    if (offeredToo === undefined) {
+      this.take(offered, nothing);
+      return;
+    }
+    const frames = [offered, ...offeredToo].flatMap((bundle) => bundle.frames).sort((a, b) => a.id - b.id);
+    this.#takeEach(frames, this.#bufferBytes - this.#sink.buffered, nothing);
   }
 
   /** Takes what fits; what does not, and all after it, is replayed. */
-  #takeEach(bundles: readonly Bundle[], room: number, nothing: SharedBytes): void {
-    const frames = bundles.flatMap((bundle) => bundle.frames).sort((a, b) => a.id - b.id);
+  #takeEach(frames: readonly Frame[], room: number, nothing: SharedBytes): void {
     const taken = this.#place.takeEach(frames, room, nothing);
-    if (taken.length > 0) this.#options.sink.write(taken.chunk());
+    if (taken.length > 0) this.#sink.write(taken.chunk());
     const { endReason, cursor } = this.#place;
     if (endReason !== undefined) this.end(endReason);
     else if (cursor < (frames.at(-1)?.id ?? 0)) {
@@ -138,7 +156,8 @@ export class Subscriber {
 
   /** Keeps the connection alive and a quiet client's cursor close to the head. To be called every heartbeat interval. */
   heartbeat(): void {
-    const { sink, hub } = this.#options;
+    const { hub } = this.#options;
+    const sink = this.#sink;
     if (this.#state === 'ended' || sink.buffered > 0) return;
     if (this.#state === 'live' && hub.cursor > this.#place.sentId) {
       sink.write(cursorFrame(this.#place.tell(hub.cursor)));
@@ -152,7 +171,7 @@ export class Subscriber {
     if (this.#state === 'ended') return;
     this.closed();
     this.#options.onEnd(reason);
-    this.#options.sink.end(disconnectFrame(reason, this.#options.retryMs()));
+    this.#sink.end(disconnectFrame(reason, this.#options.retryMs()));
   }
 
   /** Ends the stream if its credential is among those revoked. */
@@ -217,6 +236,6 @@ export class Subscriber {
     this.#state = 'live';
     if (this.#caughtUp) return;
     this.#caughtUp = true;
-    this.#options.sink.write(caughtUpFrame(this.#place.tell(this.cursor)));
+    this.#sink.write(caughtUpFrame(this.#place.tell(this.cursor)));
   }
 }

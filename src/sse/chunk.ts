@@ -14,11 +14,14 @@ export class Chunk {
   readonly #whole: Buffer;
   /** Where the payload begins in them. */
   readonly #start: number;
+  /** This chunk is all of them: asked for each subscriber. */
+  readonly #complete: boolean;
 
   private constructor(whole: Buffer, start: number, length: number) {
     this.#whole = whole;
     this.#start = start;
     this.length = length;
+    this.#complete = framedLength(length) === whole.length;
   }
 
   /** @throws RangeError for an empty text: a chunk of nothing would end the body */
@@ -67,7 +70,7 @@ export class Chunk {
 
   /** A chunk of a chunked body: size line, payload, line end. A copy, if this is a part of another one. */
   get framed(): Buffer {
-    if (framedLength(this.length) === this.#whole.length) return this.#whole;
+    if (this.#complete) return this.#whole;
     const framed = frame(this.length);
     this.bytes.copy(framed, framed.length - CRLF.length - this.length);
     return framed;
