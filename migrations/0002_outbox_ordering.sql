@@ -201,24 +201,6 @@ $$;
 comment on function outbox_read_batch(bigint, integer) is
   'Internal: what outbox_read() returns, then one row without id that carries horizon, in_flight, oldest, first_id and epoch.';
 
-create function outbox_read_gapless(after bigint, max integer)
-returns table (id bigint, topic text, type text, data text, created_at timestamptz, read_at timestamptz)
--- With a few partitions planning takes longer than all the rest; partitions are pruned when the plan starts.
-language plpgsql volatile set search_path from current set plan_cache_mode = force_generic_plan as $$
-#variable_conflict use_column
-begin
-  return query
-    select r.id, r.topic, r.type, r.data, r.created_at, clock_timestamp()
-      from (select o.id, o.topic::text, o.type::text, o.data::text, o.created_at, row_number() over (order by o.id) as place
-              from outbox o
-             where o.id > after and o.id <= after + max) r
-     where r.id = after + r.place
-     order by r.id;
-end
-$$;
-comment on function outbox_read_gapless(bigint, integer) is
-  'Internal: the events that follow a cursor up to the first id that is missing, of the next so many ids. None of them needs a horizon.';
-
 create function outbox_read(after bigint, max integer default 100)
 returns table (id bigint, topic text, type text, data text, txid xid8, created_at timestamptz)
 language plpgsql volatile set search_path from current as $$
@@ -355,6 +337,6 @@ comment on column outbox_inflight.since is 'When its transaction began.';
 comment on column outbox_inflight.horizon is 'Readers get nothing above this id until it ends.';
 
 revoke all on function outbox_max_event_bytes(), outbox_mark_lower(), outbox_next_id(), outbox_append(text, text, json), outbox_bound(), outbox_horizon(), outbox_oldest(),
-  outbox_read_batch(bigint, integer), outbox_read_gapless(bigint, integer), outbox_read(bigint, integer), outbox_head(),
+  outbox_read_batch(bigint, integer), outbox_read(bigint, integer), outbox_head(),
   outbox_replay(text[], bigint, bigint, integer, integer) from public;
 revoke all on outbox_inflight, outbox_appending from public;

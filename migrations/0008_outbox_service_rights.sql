@@ -33,7 +33,6 @@ insert into outbox_service_rights (kind, object) values
   ('function', 'outbox_head()'),
   ('function', 'outbox_oldest()'),
   ('function', 'outbox_read_batch(bigint,integer)'),
-  ('function', 'outbox_read_gapless(bigint,integer)'),
   ('function', 'outbox_replay(text[],bigint,bigint,integer,integer)'),
   ('function', 'outbox_follow_epoch()'),
   ('function', 'outbox_is_elsewhere()'),

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import type { Hub } from '../hub/hub.ts';
 import type { Batch, BatchEvents } from '../outbox/reader.ts';
-import { readBatch, readGapless, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
+import { gaplessReader, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { Pace, type PaceOptions } from './pace.ts';
 import { pauseAfter, SessionSocket } from './session.ts';
@@ -158,6 +158,7 @@ export class Relay {
     const stallWatch = this.#stallWatch;
     let { rings } = this.stats;
     let pauseMs = 0;
+    const readGapless = gaplessReader(client);
     while (!this.#stop.signal.aborted) {
       // A read that has begun before falling asleep cannot be the one that is to follow it: whatever it finds, another one comes.
       const ahead = this.#ahead !== undefined;
@@ -166,7 +167,8 @@ export class Relay {
         if (pace.awake) await doorbell.wakeUp();
         else await doorbell.fallAsleep();
         const rung = doorbell.answer();
-        if (rung && doorbell.asleep) gapless = await this.#readGapless(client);
+        // Whoever hears rings is not behind a pooler that would give the session, and its settings, to others.
+        if (rung && doorbell.asleep) gapless = await this.#readGapless(readGapless);
       }
       const readAtMs = performance.now();
       const batch = await this.#read(client);
@@ -224,10 +226,10 @@ export class Relay {
     return batch;
   }
 
-  /** Hands on what needs no horizon, before the read that looks for writers. Returns the number of events. */
-  async #readGapless(client: Client): Promise<number> {
+  /** Hands on what needs no horizon, before the read that looks for writers; returns how many. */
+  async #readGapless(read: ReturnType<typeof gaplessReader>): Promise<number> {
     const { hub, batchEvents } = this.#options;
-    const batch = await readGapless(client, hub.cursor, Math.min(batchEvents, MOST_GAPLESS));
+    const batch = await read(hub.cursor, Math.min(batchEvents, MOST_GAPLESS));
     this.stats.reads += 1;
     this.#handOn(batch, performance.now());
     return batch.events.length;

@@ -325,7 +325,7 @@ inline readRows() {
   printf("relay %d: has read; cursor %d, writer in flight %d\n", me, cursor[me], sawWriter)
 }
 
-/* outbox_read_gapless(): rows that follow the cursor without a gap, of one snapshot, and no look at anything else. It decides nothing, and a
+/* gaplessReader() in src/outbox/reader.ts: rows that follow the cursor without a gap, of one snapshot, and no look at anything else. It decides nothing, and a
    read that does comes after it. Rung or not makes no difference to what it may do, so it is left open. */
 inline readGapless() {
   d_step {

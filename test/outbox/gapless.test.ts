@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import type { Pool } from 'pg';
+import { gaplessReader } from '../../src/outbox/reader.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { metric } from '../support/metrics.ts';
 import { untilAsleep } from '../support/relay-waits.ts';
@@ -24,8 +25,8 @@ describe('events that follow a cursor without a gap', () => {
     await database.drop();
   });
 
-  const gapless = (after: number, max = 100) =>
-    column<number>(pool, 'select id from outbox_read_gapless($1, $2)', [after, max]);
+  const gapless = async (after: number, max = 100) =>
+    (await gaplessReader(pool)(after, max)).events.map(({ id }) => id);
   const upToTheHorizon = (after: number) => column<number>(pool, 'select id from outbox_read($1)', [after]);
 
   it('end at the first id that is missing, whether it is still to come or never will', async () => {

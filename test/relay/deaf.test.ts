@@ -1,6 +1,6 @@
 import { Writable } from 'node:stream';
 import { expect } from 'chai';
-import type { Pool } from 'pg';
+import { Client, type Pool } from 'pg';
 import { pino } from 'pino';
 import type { Service } from '../../src/service.ts';
 import { BlackHole } from '../support/black-hole.ts';
@@ -143,6 +143,15 @@ describe('a relay that has no session that listens', function () {
         what: 'a listener to be given up',
       });
       await expectPolling(client);
+      await service.stop();
+      const pooled = new Client({ connectionString: bouncer.url });
+      await pooled.connect();
+      try {
+        const { rows } = await pooled.query('show plan_cache_mode');
+        expect(rows, 'left to whoever has the session next').to.deep.equal([{ plan_cache_mode: 'auto' }]);
+      } finally {
+        await pooled.end();
+      }
     } finally {
       await service.stop();
       await bouncer.stop();
