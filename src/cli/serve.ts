@@ -14,6 +14,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/embedd
 import { openServiceRole } from '../embedded/service-role.ts';
 import { migrate } from '../migrate.ts';
 import { Service } from '../service.ts';
+import { keepGarbageYoung } from '../young-garbage.ts';
 import { type Command, EXIT, readArguments } from './command.ts';
 import { databaseTrouble } from './database-trouble.ts';
 
@@ -51,6 +52,7 @@ Exit codes: 0 stopped as asked; 1 could not start, or was stopped at once; 2 the
 
 /** Runs until SIGTERM or SIGINT, then drains and stops. */
 async function serve(): Promise<void> {
+  keepGarbageYoung();
   const config = parseConfig(undefined, keptSecret);
   const { worker } = cluster;
   const base = worker === undefined ? null : { worker: worker.id };
