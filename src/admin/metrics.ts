@@ -88,6 +88,9 @@ export class Metrics {
       'Open streams that are given the past, or do not keep up with the present.',
       () => [...hub.subscribers].filter(({ state }) => state === 'replaying').length,
     );
+    read('settlewire_buffered_bytes', 'Bytes that wait for the sockets of streams.', () =>
+      [...hub.subscribers].reduce((sum, { buffered }) => sum + buffered, 0),
+    );
     read('settlewire_topics', 'Topics with at least one subscriber.', () => hub.topicCount);
     read('settlewire_cursor', 'Id of the last event read.', () => hub.cursor, 'min');
     read('settlewire_replay_window_events', 'Events in the replay window.', () => hub.window.events);
@@ -95,6 +98,11 @@ export class Metrics {
     count('settlewire_replay_pages', 'Pages of the past read from the database.', () => replayer.pages);
     read('settlewire_replay_waiting', 'Replays waiting for their turn.', () => replayer.waiting);
     count('settlewire_replay_pages_shared', 'Pages that had been read for somebody else.', () => pages.hits);
+    count(
+      'settlewire_replay_joins_shared',
+      'Stretches of the past joined for several.',
+      () => hub.joins.hits,
+    );
     count('settlewire_replay_pages_ahead', 'Pages read before they were asked for.', () => pages.readAhead);
     read('settlewire_replay_cache_bytes', 'Bytes of pages kept for others.', () => pages.bytes);
     read('settlewire_replay_steps_waiting', 'Replays waiting for the event loop.', () => hub.turns.waiting);

@@ -6,6 +6,7 @@ import { Audience } from './audience.ts';
 import { Bundle } from './bundle.ts';
 import { ReplayWindow } from './replay-window.ts';
 import { SharedBytes } from './shared-bytes.ts';
+import { SharedJoins } from './shared-joins.ts';
 import type { Subscriber } from './subscriber.ts';
 import { Turns } from './turns.ts';
 
@@ -22,6 +23,7 @@ export class Hub {
   readonly #ofAll = new Set<Subscriber>();
   readonly #subscribers = new Set<Subscriber>();
   readonly turns = new Turns(REPLAY_SHARE_MS);
+  readonly joins = new SharedJoins();
   #window: ReplayWindow;
   #cursor = 0;
   #history: History = { epoch: '', firstId: 0, oldest: 0 };

@@ -1,9 +1,10 @@
-import { Chunk } from '../sse/chunk.ts';
+import type { Chunk } from '../sse/chunk.ts';
 import type { Frame } from '../sse/frame.ts';
 import type { Bundle } from './bundle.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Stretch } from './past.ts';
 import type { SharedBytes } from './shared-bytes.ts';
+import type { SharedJoins } from './shared-joins.ts';
 import type { Subscription } from './subscription.ts';
 
 export interface PlaceOptions {
@@ -85,12 +86,12 @@ export class Place {
   }
 
   /** Takes past frames, up to the first that does not fit, but at least one; what the client gets, if anything, as one chunk. */
-  takeStretch({ frames, reached, asked }: Stretch, room: number): Chunk | undefined {
+  takeStretch({ frames, reached, asked }: Stretch, room: number, joins: SharedJoins): Chunk | undefined {
     const { heard } = this.#subscription;
     const parts: Chunk[] = [];
     let size = 0;
     for (const frame of frames) {
-      if (size > 0 && size + frame.chunk.length > room) return Chunk.join(parts);
+      if (size > 0 && size + frame.chunk.length > room) return joins.join(parts);
       if (heard !== 'all' && !heard.has(frame.topic)) {
         this.#cursor = frame.id;
         continue;
@@ -102,10 +103,10 @@ export class Place {
       // A topic gained here was not asked for: the rest of the page lacks it.
       const gained =
         asked !== undefined && frame.access?.kind === 'granted' && !asked.includes(frame.access.topic);
-      if (this.#endReason !== undefined || gained) return size > 0 ? Chunk.join(parts) : undefined;
+      if (this.#endReason !== undefined || gained) return size > 0 ? joins.join(parts) : undefined;
     }
     if (reached !== undefined) this.#cursor = reached;
-    return size > 0 ? Chunk.join(parts) : undefined;
+    return size > 0 ? joins.join(parts) : undefined;
   }
 
   /** Applies a frame to the subscription; returns whether the client gets it. */

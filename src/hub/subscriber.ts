@@ -221,7 +221,7 @@ export class Subscriber {
         return false;
       }
     }
-    const chunk = this.#place.takeStretch(stretch, bufferBytes - sink.buffered);
+    const chunk = this.#place.takeStretch(stretch, bufferBytes - sink.buffered, hub.joins);
     if (chunk !== undefined) sink.write(chunk);
     if (this.#place.endReason !== undefined) {
       this.end(this.#place.endReason);

@@ -14,14 +14,14 @@ export class Chunk {
   readonly #whole: Buffer;
   /** Where the payload begins in them. */
   readonly #start: number;
-  /** This chunk is all of them: asked for each subscriber. */
-  readonly #complete: boolean;
+  /** Of this chunk alone, once somebody has asked: everybody who gets it does. */
+  #framed: Buffer | undefined;
 
   private constructor(whole: Buffer, start: number, length: number) {
     this.#whole = whole;
     this.#start = start;
     this.length = length;
-    this.#complete = framedLength(length) === whole.length;
+    this.#framed = framedLength(length) === whole.length ? whole : undefined;
   }
 
   /** @throws RangeError for an empty text: a chunk of nothing would end the body */
@@ -68,9 +68,13 @@ export class Chunk {
     return new Chunk(framed, start, length);
   }
 
-  /** A chunk of a chunked body: size line, payload, line end. A copy, if this is a part of another one. */
+  /** A chunk of a chunked body: size line, payload, line end. A copy, made once, if this is a part of another one. */
   get framed(): Buffer {
-    if (this.#complete) return this.#whole;
+    this.#framed ??= this.#copy();
+    return this.#framed;
+  }
+
+  #copy(): Buffer {
     const framed = frame(this.length);
     this.bytes.copy(framed, framed.length - CRLF.length - this.length);
     return framed;

@@ -76,10 +76,10 @@ export class SubscriberWorld {
   }
 
   /** @param mode `all` for an administrator, who must get every event */
-  subscribe(mode: 'feed' | 'all' = 'feed'): Subscriber {
+  subscribe(mode: 'feed' | 'all' = 'feed', sink: Sink = this.socket): Subscriber {
     const subscriber = new Subscriber({
       hub: this.hub,
-      sink: this.socket,
+      sink,
       subscription: new Subscription({ mode, topics: this.#granted, own: ['user:me'] }),
       cursor: this.cursor,
       has: this.cursor,

@@ -25,18 +25,29 @@ export async function startBenchService(
   return service;
 }
 
+/** A value of /metrics. */
+export async function metricOf(service: ServiceProcess, name: string): Promise<number> {
+  return valueIn(await metricsText(service), name);
+}
+
 export async function relayMetrics(service: ServiceProcess): Promise<RelayMetrics> {
-  const response = await fetch(`http://127.0.0.1:${service.environment['ADMIN_PORT']}/metrics`);
-  const text = await response.text();
-  const value = (name: string): number => {
-    const found = new RegExp(`^settlewire_relay_${name} (\\S+)$`, 'm').exec(text)?.[1];
-    if (found === undefined) throw new Error(`no metric settlewire_relay_${name}`);
-    return Number(found);
-  };
+  const text = await metricsText(service);
+  const value = (name: string): number => valueIn(text, `settlewire_relay_${name}`);
   return {
     asleep: value('asleep') === 1,
     rings: value('rings'),
     reads: value('reads'),
     events: value('events'),
   };
+}
+
+async function metricsText(service: ServiceProcess): Promise<string> {
+  const response = await fetch(`http://127.0.0.1:${service.environment['ADMIN_PORT']}/metrics`);
+  return response.text();
+}
+
+function valueIn(text: string, name: string): number {
+  const found = new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1];
+  if (found === undefined) throw new Error(`no metric ${name}`);
+  return Number(found);
 }
