@@ -3,10 +3,9 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
-import { lookUpMembership } from './access/actor.ts';
 import { createCredentials, createJwks } from './access/credentials.ts';
 import type { Jwks } from './access/jwks.ts';
-import { checkSuppliedFunction, suppliedMembership } from './access/supplied-membership.ts';
+import { checkSuppliedFunction } from './access/supplied-membership.ts';
 import { Metrics } from './admin/metrics.ts';
 import { applyRevocations } from './admin/revocations.ts';
 import { type AdminSource, createAdminServer } from './admin/server.ts';
@@ -22,6 +21,7 @@ import { RateLimits } from './http/rate-limits.ts';
 import { createPublicServer } from './http/server.ts';
 import { drain } from './hub/drain.ts';
 import { Hub } from './hub/hub.ts';
+import { createMemberships } from './memberships.ts';
 import { pendingMigrations } from './migrate.ts';
 import { Retention } from './outbox/retention.ts';
 import { checkRights } from './outbox/rights.ts';
@@ -144,8 +144,7 @@ export class Service {
       rateLimits,
       snapshots,
       pages,
-      lookUpMembership:
-        config.authorizeFunction === null ? lookUpMembership : suppliedMembership(config.authorizeFunction),
+      ...createMemberships(config, this.#pool, metrics, clock),
       ...createCredentials(config, this.#jwks, now),
       condition: () => this.condition,
       random,

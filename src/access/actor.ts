@@ -1,6 +1,7 @@
 import { type AccessChange, accessChange, EVERYBODY, type Revocable } from '../outbox/access-change.ts';
+import { createLookUp, type LookUpMemberships } from './look-up.ts';
 import { tokenTopic } from './revocation.ts';
-import { type Claims, CredentialError } from './token.ts';
+import { CredentialError } from './token.ts';
 import { isUuid, normalWallet } from './topics.ts';
 
 /** Who is asking, as the database knows them. */
@@ -29,18 +30,6 @@ export interface Membership {
   readonly oldest: number;
 }
 
-/**
- * Reads who the claims speak for and what they may see, on the primary. Call it after the start cursor is fixed.
- * @param after the start cursor: access events after it are returned
- * @throws CredentialError if the credential has been revoked; what pg throws
- */
-export type LookUpMembership = (db: MembershipSource, claims: Claims, after: number) => Promise<Membership>;
-
-/** What the look-up needs of a pg Pool. */
-export interface MembershipSource {
-  query<Row extends object>(text: string, values: unknown[]): Promise<{ rows: Row[] }>;
-}
-
 interface Row {
   user_id: string | null;
   wallet: string | null;
@@ -56,30 +45,40 @@ interface Row {
 // One statement, one snapshot: membership, revocations and the access events that led to them cannot contradict each other.
 // A credential is revoked by the names that it bears itself; those of one person are told apart and kept together by
 // outbox_subject_names() when they are revoked, so a wallet that is linked later brings no old revocation along.
-const LOOK_UP = `
+/** {@link LookUpMemberships} in our own tables: users, streams, escrows and their parties. */
+export const lookUpMemberships: LookUpMemberships = createLookUp({
+  columns: {
+    sub_user: 'uuid',
+    sub_wallet: 'text',
+    linked_wallet: 'text',
+    role: 'text',
+    token: 'text',
+    issued_at: 'float8',
+  },
+  text: (asker, isAfter) => `
   with known as (
-    select id, wallet_address, role, is_active from users where id = $1::uuid or wallet_address = $2
+    select id, wallet_address, role, is_active from users where id = ${asker.sub_user} or wallet_address = ${asker.sub_wallet}
   ), me as (
-    select coalesce((select id from known), $1::uuid) as user_id,
+    select coalesce((select id from known), ${asker.sub_user}) as user_id,
            -- A token of nobody that we know speaks for its wallet only while that is not somebody's.
            case when exists (select from known) then (select wallet_address from known)
-                else coalesce($2, (select $3 where not exists (select from users where wallet_address = $3))) end as wallet,
-           case when exists (select from known) then (select role from known) else $4 end as role,
+                else coalesce(${asker.sub_wallet}, (select ${asker.linked_wallet} where not exists (select from users where wallet_address = ${asker.linked_wallet}))) end as wallet,
+           case when exists (select from known) then (select role from known) else ${asker.role} end as role,
            (select is_active from known) as is_active
   ), own as (
     select 'user:' || user_id as topic from me where user_id is not null
     union all
     select 'wallet:' || wallet from me where wallet is not null
   ), credential as (
-    select 'user:' || $1::uuid as topic where $1 is not null
+    select 'user:' || ${asker.sub_user} as topic where ${asker.sub_user} is not null
     union
-    select 'wallet:' || $2::text where $2 is not null
+    select 'wallet:' || ${asker.sub_wallet} where ${asker.sub_wallet} is not null
     union
     select 'wallet:' || wallet from me where wallet is not null and not exists (select from known)
     union
-    select $6::text where $6 is not null
+    select ${asker.token} where ${asker.token} is not null
     union
-    select $8::text
+    select '${EVERYBODY}'
   ), visible as (
     select 'stream:' || s.id as topic from me join streams s on s.payer = me.wallet
     union
@@ -90,7 +89,7 @@ const LOOK_UP = `
     select 'escrow:' || p.escrow_id from me join escrow_parties p on p.user_id = me.user_id and p.status <> 'rejected'
   ), changes as (
     select o.id, o.type, o.data::text as data
-      from (select topic from own union select topic from credential) mine join outbox o on o.topic = mine.topic and o.id > $5
+      from (select topic from own union select topic from credential) mine join outbox o on o.topic = mine.topic and ${isAfter}
      where o.type in ('access:granted', 'access:revoked', 'access:credentials_revoked')
   )
   select user_id, wallet, role, is_active,
@@ -98,44 +97,38 @@ const LOOK_UP = `
          coalesce((select json_agg(changes order by id) from changes), '[]') as changes,
          (select json_agg(topic) from credential) as credential,
          exists (select from credential join outbox_revocations r on r.topic = credential.topic
-                  where $7::float8 is null or $7::float8 <= extract(epoch from r.issued_before)::float8) as revoked,
+                  where ${asker.issued_at} is null or ${asker.issued_at} <= extract(epoch from r.issued_before)::float8) as revoked,
          outbox_oldest() as oldest
-    from me`;
-
-/** {@link LookUpMembership} in our own tables: users, streams, escrows and their parties. */
-export const lookUpMembership: LookUpMembership = async (db, claims, after) => {
-  const byUserId = isUuid(claims.subject);
-  const { rows } = await db.query<Row>(LOOK_UP, [
-    byUserId ? claims.subject : null,
-    byUserId ? null : normalWallet(claims.subject),
-    claims.walletAddress === null ? null : normalWallet(claims.walletAddress),
-    claims.role,
-    after,
-    claims.tokenId === null ? null : tokenTopic(claims.tokenId),
-    claims.issuedAt,
-    EVERYBODY,
-  ]);
-  const row = rows[0];
-  if (row === undefined) throw new Error('the membership query returned nothing');
-  if (row.revoked) throw new CredentialError('unauthenticated', 'the credential has been revoked');
-  return {
-    actor: {
-      userId: row.user_id,
-      walletAddress: row.wallet,
-      role: row.role,
-      isActive: row.is_active !== false,
-    },
-    seesAll: row.role === 'ADMIN' || row.role === 'SUPER_ADMIN',
-    own: [
-      ...(row.user_id === null ? [] : [`user:${row.user_id}`]),
-      ...(row.wallet === null ? [] : [`wallet:${row.wallet}`]),
-    ],
-    topics: new Set(row.topics),
-    changes: changesOf(row.changes),
-    credential: { topics: row.credential, issuedAt: claims.issuedAt },
-    oldest: row.oldest,
-  };
-};
+    from me`,
+  values: ({ subject, walletAddress, role, tokenId, issuedAt }) => ({
+    sub_user: isUuid(subject) ? subject : null,
+    sub_wallet: isUuid(subject) ? null : normalWallet(subject),
+    linked_wallet: walletAddress === null ? null : normalWallet(walletAddress),
+    role,
+    token: tokenId === null ? null : tokenTopic(tokenId),
+    issued_at: issuedAt,
+  }),
+  membership: (row: Row, { issuedAt }) => {
+    if (row.revoked) throw new CredentialError('unauthenticated', 'the credential has been revoked');
+    return {
+      actor: {
+        userId: row.user_id,
+        walletAddress: row.wallet,
+        role: row.role,
+        isActive: row.is_active !== false,
+      },
+      seesAll: row.role === 'ADMIN' || row.role === 'SUPER_ADMIN',
+      own: [
+        ...(row.user_id === null ? [] : [`user:${row.user_id}`]),
+        ...(row.wallet === null ? [] : [`wallet:${row.wallet}`]),
+      ],
+      topics: new Set(row.topics),
+      changes: changesOf(row.changes),
+      credential: { topics: row.credential, issuedAt },
+      oldest: row.oldest,
+    };
+  },
+});
 
 /** @param events of type `access:…`, as the outbox has them, in order */
 export function changesOf(
@@ -157,7 +150,7 @@ export function maySee(membership: Membership, topics: readonly string[]): boole
 }
 
 /**
- * The topics that the actor could see at the cursor that {@link lookUpMembership} was given: those of now, less those whose
+ * The topics that the actor could see at the cursor that {@link lookUpMemberships} was given: those of now, less those whose
  * first change since was a grant, and with those whose first change was a revocation. The changes themselves are in the
  * stream and take effect there, each at its place.
  */

@@ -1,7 +1,8 @@
 import type { Pool } from 'pg';
 import { EVERYBODY } from '../outbox/access-change.ts';
 import type { FunctionName } from '../variables.ts';
-import { changesOf, type LookUpMembership } from './actor.ts';
+import { changesOf } from './actor.ts';
+import { createLookUp, type LookUpMemberships } from './look-up.ts';
 import { tokenTopic } from './revocation.ts';
 import { type Claims, CredentialError } from './token.ts';
 import { isUuid, normalWallet } from './topics.ts';
@@ -25,69 +26,89 @@ interface Row {
 
 const quoted = ({ schema, name }: FunctionName): string => `"${schema}"."${name}"`;
 
-/** {@link LookUpMembership} by a function of the adopter's. */
-export function suppliedMembership(authorize: FunctionName): LookUpMembership {
-  const text = `
+/** {@link LookUpMemberships} by a function of the adopter's. */
+export function suppliedMemberships(authorize: FunctionName): LookUpMemberships {
+  return createLookUp({
+    columns: {
+      subject: 'text',
+      wallet: 'text',
+      role: 'text',
+      own_user: 'text',
+      own_wallet: 'text',
+      own_linked: 'text',
+      bearer: 'text',
+      token: 'text',
+      issued_at: 'float8',
+    },
+    text: (asker, isAfter) => {
+      const credential = `array[${asker.bearer}, ${asker.token}, '${EVERYBODY}']`;
+      return `
     with visible as materialized (
-      select distinct t.topic from ${quoted(authorize)}($1, $2, $3) as t(topic) where t.topic is not null
+      select distinct t.topic from ${quoted(authorize)}(${asker.subject}, ${asker.wallet}, ${asker.role}) as t(topic)
+       where t.topic is not null
     ), heard as (
-      select topic from visible where topic = any($4)
+      select topic from visible where topic in (${asker.own_user}, ${asker.own_wallet}, ${asker.own_linked})
       union
-      select unnest($6::text[])
+      select unnest(${credential})
     ), changes as (
       select o.id, o.type, o.data::text as data
-        from heard h join outbox o on o.topic = h.topic and o.id > $5
+        from heard h join outbox o on o.topic = h.topic and ${isAfter}
        where o.type in ('access:granted', 'access:revoked', 'access:credentials_revoked')
     )
     select coalesce((select json_agg(topic) from visible), '[]') as topics,
            coalesce((select json_agg(changes order by id) from changes), '[]') as changes,
            exists (select from outbox_revocations r
-                    where r.topic = any($6) and ($7::float8 is null or $7::float8 <= extract(epoch from r.issued_before)::float8)) as revoked,
+                    where r.topic = any(${credential})
+                      and (${asker.issued_at} is null or ${asker.issued_at} <= extract(epoch from r.issued_before)::float8)) as revoked,
            outbox_oldest() as oldest`;
-  return async (db, claims, after) => {
-    const { subject, walletAddress, role, tokenId, issuedAt } = claims;
-    const candidates = ownTopics(claims);
-    // By these names it can be revoked: as outbox_revoke() understands them.
-    const credential = [
-      isUuid(subject) ? `user:${subject.toLowerCase()}` : `wallet:${normalWallet(subject)}`,
-      ...(tokenId === null ? [] : [tokenTopic(tokenId)]),
-      EVERYBODY,
-    ];
-    const { rows } = await db.query<Row>(text, [
-      subject,
-      walletAddress,
-      role,
-      candidates,
-      after,
-      credential,
-      issuedAt,
-    ]);
-    const [row] = rows;
-    if (row === undefined) throw new Error('the membership query returned nothing');
-    if (row.revoked) throw new CredentialError('unauthenticated', 'the credential has been revoked');
-    const topics = new Set(row.topics);
-    const seesAll = topics.delete('*');
-    const own = candidates.filter((topic) => topics.has(topic));
-    return {
-      actor: { userId: subject, walletAddress, role, isActive: own.length > 0 },
-      seesAll,
-      own,
-      topics,
-      changes: changesOf(row.changes),
-      credential: { topics: credential, issuedAt },
-      oldest: row.oldest,
-    };
-  };
+    },
+    values: (claims) => ({
+      subject: claims.subject,
+      wallet: claims.walletAddress,
+      role: claims.role,
+      ...ownTopics(claims),
+      ...credentialTopics(claims),
+      issued_at: claims.issuedAt,
+    }),
+    membership: (row: Row, claims) => {
+      if (row.revoked) throw new CredentialError('unauthenticated', 'the credential has been revoked');
+      const { subject, walletAddress, role, issuedAt } = claims;
+      const topics = new Set(row.topics);
+      const seesAll = topics.delete('*');
+      const own = namesOf(ownTopics(claims)).filter((topic) => topics.has(topic));
+      return {
+        actor: { userId: subject, walletAddress, role, isActive: own.length > 0 },
+        seesAll,
+        own,
+        topics,
+        changes: changesOf(row.changes),
+        credential: { topics: [...namesOf(credentialTopics(claims)), EVERYBODY], issuedAt },
+        oldest: row.oldest,
+      };
+    },
+  });
 }
 
 /** The topics that a token may call its own, if the function agrees. */
-function ownTopics({ subject, walletAddress }: Claims): string[] {
-  const wallets = [...(isUuid(subject) ? [] : [subject]), ...(walletAddress === null ? [] : [walletAddress])];
-  const topics = [
-    `user:${isUuid(subject) ? subject.toLowerCase() : subject}`,
-    ...wallets.map((wallet) => `wallet:${normalWallet(wallet)}`),
-  ];
-  return [...new Set(topics)];
+function ownTopics({ subject, walletAddress }: Claims) {
+  return {
+    own_user: `user:${isUuid(subject) ? subject.toLowerCase() : subject}`,
+    own_wallet: isUuid(subject) ? null : `wallet:${normalWallet(subject)}`,
+    own_linked: walletAddress === null ? null : `wallet:${normalWallet(walletAddress)}`,
+  };
+}
+
+/** By these names it can be revoked, besides as everybody: as outbox_revoke() understands them. */
+function credentialTopics({ subject, tokenId }: Claims) {
+  return {
+    bearer: isUuid(subject) ? `user:${subject.toLowerCase()}` : `wallet:${normalWallet(subject)}`,
+    token: tokenId === null ? null : tokenTopic(tokenId),
+  };
+}
+
+/** Those that there are, each once. */
+function namesOf(topics: Readonly<Record<string, string | null>>): string[] {
+  return [...new Set(Object.values(topics).filter((topic) => topic !== null))];
 }
 
 /**

@@ -1,7 +1,8 @@
 import type { Pool } from 'pg';
 import type { Logger } from 'pino';
-import type { LookUpMembership } from '../access/actor.ts';
 import type { Credentials } from '../access/credentials.ts';
+import type { LookUpMembership } from '../access/look-up.ts';
+import type { MembershipQueue } from '../access/membership-queue.ts';
 import type { Metrics } from '../admin/metrics.ts';
 import type { OpenStreams } from '../admin/subscriptions.ts';
 import type { Config } from '../config.ts';
@@ -24,6 +25,8 @@ export interface Context extends Credentials {
   readonly pool: Pool;
   readonly pages: PastPages;
   readonly lookUpMembership: LookUpMembership;
+  /** The same for those who open streams, who may come in herds. */
+  readonly membershipQueue: MembershipQueue;
   readonly connectionLimits: ConnectionLimits;
   readonly openStreams: OpenStreams;
   readonly rateLimits: RateLimits;

@@ -50,8 +50,7 @@ async function open(
     const head = context.hub.cursor;
     const from = Math.min(start.cursor, head);
     const membership =
-      resumed(context, credential, named, from) ??
-      (await context.lookUpMembership(context.pool, claims, from));
+      resumed(context, credential, named, from) ?? (await context.membershipQueue.lookUp(claims, from));
     beginning = pastIdentityChange(
       { start, from, asOf: head, membership },
       requested,

@@ -1,5 +1,6 @@
 import type { RequestHandler } from 'express';
-import { type MembershipSource, maySee } from '../access/actor.ts';
+import { maySee } from '../access/actor.ts';
+import type { MembershipSource } from '../access/look-up.ts';
 import { SnapshotTooLarge } from '../snapshot/row-budget.ts';
 import { SnapshotsBusy } from '../snapshot/snapshots.ts';
 import type { TopicState } from '../snapshot/state.ts';

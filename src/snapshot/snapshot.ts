@@ -1,5 +1,5 @@
 import { CompiledQuery, type Kysely, type Transaction } from 'kysely';
-import type { MembershipSource } from '../access/actor.ts';
+import type { MembershipSource } from '../access/look-up.ts';
 import { isUuid } from '../access/topics.ts';
 import type { Database } from '../database.ts';
 import type { TopicKind } from '../outbox/catalogue.ts';

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import type { MembershipSource } from '../access/actor.ts';
+import type { MembershipSource } from '../access/look-up.ts';
 import type { Database } from '../database.ts';
 import { SnapshotTooLarge } from './row-budget.ts';
 import { readSnapshot } from './snapshot.ts';
