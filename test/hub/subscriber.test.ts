@@ -1,8 +1,10 @@
 import { expect } from 'chai';
 import { createParser } from 'eventsource-parser';
 import fc from 'fast-check';
+import { Hub } from '../../src/hub/hub.ts';
 import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
+import type { OutboxEvent } from '../../src/outbox/event.ts';
 import { BUFFER, SlowSocket, SubscriberWorld, TOPICS } from '../support/subscriber-world.ts';
 
 /** Everything that happens to one subscriber, one after the other, in an order that a property chooses. */
@@ -143,6 +145,96 @@ describe('a subscriber', () => {
     expect(world.socket.text).to.contain('"reason":"unavailable"');
     expect(world.hub.subscribers.size).to.equal(0);
   });
+
+  /** A live subscriber of one topic, with room for so many bytes, that must find what it has missed in the hub's window of two events. */
+  async function startNarrow(bufferBytes: number) {
+    const hub = new Hub({ maxEvents: 2, maxBytes: 1e9 });
+    hub.begin(100, { epoch: 'e', firstId: 0, oldest: 0 });
+    const socket = new SlowSocket();
+    const errors: unknown[] = [];
+    const subscriber = new Subscriber({
+      hub,
+      sink: socket,
+      subscription: new Subscription({ mode: 'feed', topics: ['stream:a', 'stream:b'], own: [] }),
+      cursor: 100,
+      has: 100,
+      pages: {
+        page: () => Promise.reject(new Error('it is in the window')),
+        ahead: () => {},
+        forgo: () => {},
+      },
+      bufferBytes,
+      retryMs: () => 1,
+      onEnd: () => {},
+      onReplayError: (error) => errors.push(error),
+    });
+    subscriber.start();
+    await turn();
+    socket.text = '';
+    socket.drain();
+    return { hub, socket, subscriber, errors };
+  }
+
+  /** 200 bytes on the wire. */
+  const frameOf200 = (id: number, topic: string): OutboxEvent => {
+    const bare = `event: test:happened\ndata: ""\nid: ${id}\n\n`.length;
+    return { id, topic, type: 'test:happened', data: JSON.stringify('x'.repeat(200 - bare)) };
+  };
+  const untilLive = async ({ socket, subscriber }: Awaited<ReturnType<typeof startNarrow>>) => {
+    while (subscriber.state === 'replaying') {
+      socket.drain();
+      await turn();
+    }
+  };
+  const idsOf = (text: string) => blocks(text).map(({ id }) => id);
+
+  for (const { of, topics } of [
+    { of: 'one topic', topics: ['stream:a', 'stream:a', 'stream:a'] },
+    { of: 'several topics', topics: ['stream:a', 'stream:b', 'stream:a'] },
+  ]) {
+    it(`takes a batch of ${of} for which there is just room, and replays what is one byte too much`, async () => {
+      const batch = topics.map((topic, index) => frameOf200(111 + index, topic));
+      const just = await startNarrow(600);
+      just.hub.dispatch(batch);
+      expect([just.subscriber.state, idsOf(just.socket.text)]).to.deep.equal(['live', [111, 112, 113]]);
+      expect(just.subscriber.cursor).to.equal(113);
+      just.socket.drain();
+      just.socket.text = '';
+      just.subscriber.heartbeat();
+      expect(just.socket.text, 'it has everything: it need not be told').to.equal(':\n');
+
+      const short = await startNarrow(599);
+      // Others' events, which the window has forgotten: where it turns to replaying is in front of the frame, not behind its last one.
+      short.hub.dispatch([101, 102, 103].map((id) => frameOf200(id, 'stream:others')));
+      short.hub.dispatch(batch);
+      expect([short.subscriber.state, idsOf(short.socket.text)]).to.deep.equal(['replaying', [111, 112]]);
+      expect(short.subscriber.cursor).to.equal(112);
+      await untilLive(short);
+      expect([short.subscriber.state, idsOf(short.socket.text)]).to.deep.equal(['live', [111, 112, 113]]);
+
+      // What waits for the socket counts.
+      const waiting = await startNarrow(600);
+      waiting.hub.dispatch([101, 102, 103].map((id) => frameOf200(id, 'stream:others')));
+      waiting.subscriber.heartbeat();
+      expect(waiting.socket.buffered).to.be.above(0);
+      waiting.socket.text = '';
+      waiting.hub.dispatch(batch);
+      expect([waiting.subscriber.state, idsOf(waiting.socket.text)]).to.deep.equal(['replaying', [111, 112]]);
+
+      // The first one at once: nothing is taken, and nothing but the window is asked.
+      const none = await startNarrow(199);
+      none.hub.dispatch([101, 102, 103].map((id) => frameOf200(id, 'stream:others')));
+      none.hub.dispatch(batch.slice(0, 2));
+      expect([none.subscriber.state, none.subscriber.cursor, none.socket.text]).to.deep.equal([
+        'replaying',
+        110,
+        '',
+      ]);
+      await untilLive(none);
+      expect([none.subscriber.state, idsOf(none.socket.text)]).to.deep.equal(['live', [111, 112]]);
+      expect([just, short, waiting, none].flatMap(({ errors }) => errors)).to.deep.equal([]);
+    });
+  }
 
   /** A subscriber whose client has everything up to 104, though the hub is at 100 only. */
   async function startAhead({ hub }: SubscriberWorld): Promise<SlowSocket> {
