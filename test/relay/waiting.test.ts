@@ -168,7 +168,8 @@ describe('a relay that waits for a ring', () => {
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'settlewire relay' and datname = current_database()",
     );
     expect((await waiting).code).to.equal('57P01');
-    expect((await failure(wait())).code).to.equal('57P01');
+    await client.end();
+    expect((await failure(wait())).code, 'nothing more will tell of the loss').to.equal('57P01');
     expect(leftovers()).to.deep.equal(before);
   });
 });
