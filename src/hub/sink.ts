@@ -5,7 +5,7 @@ export interface Sink {
   /** Bytes written that the kernel has not taken yet. */
   readonly buffered: number;
   write(chunk: Chunk): void;
-  /** Resolves when more may be written, or when the sink has closed. */
+  /** Resolves when nothing waits any more, or when the sink has closed. */
   drained(): Promise<void>;
   /** Writes the last bytes and closes. */
   end(chunk: Chunk): void;

@@ -24,6 +24,7 @@ export interface ConnectionOptions {
 
 /** Sockets that vanish without a word are probed by the kernel after so long, in milliseconds. */
 const KEEP_ALIVE_MS = 30_000;
+const NOTHING = Buffer.alloc(0);
 /** A peer that has been told to come again has so long to take its last bytes; what it does not take is replayed to it. */
 const LINGER_MS = 1000;
 
@@ -82,8 +83,12 @@ export class Connection implements Sink {
   }
 
   async drained(): Promise<void> {
-    if (this.#state === 'closed' || !this.#socket.writableNeedDrain) return;
-    await new Promise<void>((resolve) => this.#untilDrained.push(resolve));
+    if (this.#state === 'closed' || this.#socket.writableLength === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#untilDrained.push(resolve);
+      // Nobody says when little has drained, and how much is little depends on the version of Node: what is written after it does.
+      if (!this.#socket.writableNeedDrain) this.#socket.write(NOTHING, () => this.#releaseDrained());
+    });
   }
 
   end(chunk: Chunk): void {

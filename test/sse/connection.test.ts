@@ -66,6 +66,20 @@ for (const how of ['taken from', 'left to'] as const) {
       expect(socket.destroyed).to.equal(true);
     });
 
+    it('has drained when nothing waits any more, however little did', async () => {
+      await fill();
+      let drained = false;
+      const draining = connection.drained().then(() => {
+        drained = true;
+      });
+      for (let turn = 0; turn < 5; turn += 1) await setImmediate();
+      expect(drained).to.equal(false);
+      client.resume();
+      await draining;
+      expect(connection.buffered).to.equal(0);
+      await connection.drained();
+    });
+
     it('cuts off a peer that does not read its last bytes', async () => {
       await fill();
       connection.end(Chunk.of('the last bytes'));
