@@ -8,6 +8,9 @@ import type { Config } from './config.ts';
 import { DATABASE_SILENCE_MS } from './database.ts';
 import type { Context } from './http/context.ts';
 
+/** A herd of all that a process takes has been looked up by then. */
+const MOST_WAIT_MS = 30_000;
+
 /**
  * The look-ups of who may see what: one by one, and in herds.
  * @param clock milliseconds of a clock that never goes back
@@ -25,6 +28,7 @@ export function createMemberships(
     // The other half is for snapshots, replays and sessions.
     concurrency: Math.floor(databasePoolSize / 2),
     patienceMs: DATABASE_SILENCE_MS,
+    mostWaitMs: MOST_WAIT_MS,
     clock,
   });
   metrics.watchTotal(

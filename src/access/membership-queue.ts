@@ -17,7 +17,8 @@ import type { Claims } from './token.ts';
  *   Then each is looked up alone, and only those get the error whose own look-up failed. They go side by side, as the pool has room.
  * - A statement of many that fails, or is slow, makes the next ones smaller, down to two; one that was quick makes them larger again. What a
  *   function of the adopter's costs is not ours to know: a hundred one after the other could take longer than DATABASE_SILENCE_MS.
- * - Who has waited for `patienceMs` is refused, as by a pool that has no connection to give for so long: they had better come again.
+ * - Who has waited for `patienceMs`, while no statement came back, is refused, as by a pool that has no connection to give for so long: they had
+ *   better come again. While statements do come back it is only a herd's turn that is waited for, and longer.
  */
 
 /** Most statements under way that are not as large as they may be. */
@@ -35,8 +36,10 @@ export interface MembershipQueueOptions {
   readonly lookUp: LookUpMemberships;
   /** Most statements under way, while so many wait that each is as large as one may be; at least two, however small it is. */
   readonly concurrency: number;
-  /** Longest wait for one's statement to begin, as far as it is noticed: when somebody comes, or a statement comes back. */
+  /** Longest wait for one's statement to begin while none comes back, as far as it is noticed: when somebody comes, or a statement has failed. */
   readonly patienceMs: number;
+  /** Longest wait for it in any case. */
+  readonly mostWaitMs: number;
   /** Milliseconds of a clock that never goes back. */
   readonly clock: () => number;
 }
@@ -56,6 +59,8 @@ export class MembershipQueue {
   #gathering = false;
   #lookUps = 0;
   #statements = 0;
+  /** When a statement last came back with an answer. */
+  #answeredAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: MembershipQueueOptions) {
     this.#options = options;
@@ -115,7 +120,9 @@ export class MembershipQueue {
   }
 
   #refuseLate(): void {
-    const latest = this.#options.clock() - this.#options.patienceMs;
+    const { clock, patienceMs, mostWaitMs } = this.#options;
+    const now = clock();
+    const latest = now - (this.#answeredAt > now - patienceMs ? mostWaitMs : patienceMs);
     const inTime = this.#waiting.findIndex(({ since }) => since > latest);
     const late = inTime < 0 ? this.#waiting.length : inTime;
     for (const { reject } of this.#waiting.splice(0, late))
@@ -136,6 +143,7 @@ export class MembershipQueue {
     this.#statements += 1;
     try {
       const { outcomes, seconds } = await lookUp(db, askers);
+      this.#answeredAt = this.#options.clock();
       this.#resize(askers.length, seconds);
       for (const [index, { resolve, reject }] of askers.entries()) {
         const outcome = outcomes[index];

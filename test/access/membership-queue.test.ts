@@ -41,6 +41,7 @@ describe('look-ups that wait for one another', () => {
       lookUp,
       concurrency: 4,
       patienceMs: 5000,
+      mostWaitMs: 30_000,
       clock: () => performance.now(),
       ...options,
     });
@@ -303,5 +304,28 @@ describe('look-ups that wait for one another', () => {
       'code',
       '22021',
     );
+  });
+
+  it('who has waited that long is not refused when statements come back: it is only their turn that they wait for', async () => {
+    let now = 1000;
+    const queue = makeQueue(lookUpMemberships, { clock: () => now });
+    const { blockade, busy: running } = await busy(queue);
+    const patient = queue.lookUp(claims(2), 0);
+    now += 29_000;
+    await blockade.lift();
+    await Promise.all(running);
+    expect(idOf(await patient)).to.equal(ownOf(2));
+  });
+
+  it('who has waited longest of all is refused even while statements come back', async () => {
+    let now = 1000;
+    const queue = makeQueue(lookUpMemberships, { clock: () => now });
+    const { blockade, busy: running } = await busy(queue);
+    const late = failure(queue.lookUp(claims(2), 0));
+    now += 30_000;
+    await blockade.lift();
+    await Promise.all(running);
+    expect((await late).message).to.equal('too many look-ups are waiting');
+    expect(idOf(await queue.lookUp(claims(3), 0))).to.equal(ownOf(3));
   });
 });
