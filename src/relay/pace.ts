@@ -10,9 +10,25 @@ const WINDOW_MS = 200;
 /** So many quiet windows in a row, and the relay goes to sleep. */
 const QUIET_WINDOWS = 5;
 
+/** Fewer reads than that in a window, which found a writer after a writer, say nothing: 20 a second. */
+const LEAST_CONTENDED = 4;
+
+/** What happened since the last read. */
+export interface Seen {
+  /** Rings heard. */
+  readonly rings: number;
+  /** Events read. */
+  readonly events: number;
+  /** The read found a writer in flight, and another one than the last read did. */
+  readonly contended: boolean;
+}
+
 /**
  * Whether a relay should sleep or poll. Asleep it is rung by every commit, and each ring makes that commit wait for the
- * ones before it; so when rings come fast it stays awake and polls, until events have been few for a second.
+ * ones before it, flush and all; so when rings come fast it stays awake and polls, until events have been few for a second.
+ *
+ * Rings cannot come faster than the disk flushes, since they wait for one another: behind a slow one they are few because writers queue up. So
+ * writers who are in flight together, one after the other, wake it as well, however few there are, and keep it awake.
  */
 export class Pace {
   readonly #options: PaceOptions;
@@ -20,6 +36,7 @@ export class Pace {
   #windowStart: number;
   #rings = 0;
   #events = 0;
+  #contended = 0;
   #quietWindows = 0;
 
   /** @param now milliseconds, of a clock that never goes back */
@@ -32,26 +49,30 @@ export class Pace {
     return this.#awake;
   }
 
-  /** Takes note of a read: rings heard and events read since the last one. */
-  note(now: number, { rings, events }: { rings: number; events: number }): void {
+  /** Takes note of a read. */
+  note(now: number, { rings, events, contended }: Seen): void {
     this.#rings += rings;
     this.#events += events;
+    this.#contended += contended ? 1 : 0;
     const { wakeRingsPerSecond } = this.#options;
     const elapsedMs = now - this.#windowStart;
     // More rings than a whole window may have decide at once: each one more would make a commit wait.
     const flood = !this.#awake && this.#rings > (wakeRingsPerSecond * WINDOW_MS) / 1000;
     if (elapsedMs < WINDOW_MS && !flood) return;
     const perSecond = 1000 / Math.max(elapsedMs, WINDOW_MS);
+    // Of most events one can say that others were about to follow.
+    const queueing = this.#contended >= LEAST_CONTENDED && this.#contended * 2 >= this.#events;
     if (!this.#awake) {
-      this.#awake = this.#rings * perSecond > wakeRingsPerSecond;
+      this.#awake = queueing || this.#rings * perSecond > wakeRingsPerSecond;
       this.#quietWindows = 0;
     } else {
-      this.#quietWindows =
-        this.#events * perSecond < this.#options.sleepEventsPerSecond ? this.#quietWindows + 1 : 0;
+      const quiet = !queueing && this.#events * perSecond < this.#options.sleepEventsPerSecond;
+      this.#quietWindows = quiet ? this.#quietWindows + 1 : 0;
       this.#awake = this.#quietWindows < QUIET_WINDOWS;
     }
     this.#windowStart = now;
     this.#rings = 0;
     this.#events = 0;
+    this.#contended = 0;
   }
 }

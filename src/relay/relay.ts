@@ -157,6 +157,7 @@ export class Relay {
     const pace = new Pace(this.#options, performance.now());
     const stallWatch = this.#stallWatch;
     let { rings } = this.stats;
+    let horizon = Number.POSITIVE_INFINITY;
     let pauseMs = 0;
     const readGapless = gaplessReader(client);
     while (!this.#stop.signal.aborted) {
@@ -175,7 +176,9 @@ export class Relay {
       pace.note(performance.now(), {
         rings: this.stats.rings - rings,
         events: gapless + batch.events.length,
+        contended: batch.inFlight && batch.horizon > horizon,
       });
+      ({ horizon } = batch);
       ({ rings } = this.stats);
       if (ahead || batch.events.length === batchEvents) continue;
       this.#caughtUp = true;

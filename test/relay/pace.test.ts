@@ -7,40 +7,40 @@ describe('the pace of a relay', () => {
   it('is asleep at first, and stays so while rings come slowly', () => {
     const pace = new Pace(options, 0);
     expect(pace.awake).to.equal(false);
-    for (let now = 200; now <= 2000; now += 200) pace.note(now, { rings: 20, events: 500 });
+    for (let now = 200; now <= 2000; now += 200) pace.note(now, { rings: 20, events: 500, contended: false });
     expect(pace.awake, 'at 100 rings a second, however many events each brings').to.equal(false);
   });
 
   it('wakes up when rings come fast, once it has counted for long enough', () => {
     const pace = new Pace(options, 0);
-    pace.note(100, { rings: 15, events: 15 });
+    pace.note(100, { rings: 15, events: 15, contended: false });
     expect(pace.awake, 'too soon to tell').to.equal(false);
-    pace.note(200, { rings: 6, events: 6 });
+    pace.note(200, { rings: 6, events: 6, contended: false });
     expect(pace.awake, 'both reads count').to.equal(true);
   });
 
   it('wakes up at once after as many rings as a whole window may not have', () => {
     const pace = new Pace(options, 0);
-    pace.note(10, { rings: 20, events: 20 });
+    pace.note(10, { rings: 20, events: 20, contended: false });
     expect(pace.awake, 'as many as it may').to.equal(false);
-    pace.note(11, { rings: 1, events: 1 });
+    pace.note(11, { rings: 1, events: 1, contended: false });
     expect(pace.awake).to.equal(true);
   });
 
   it('judges by the rate: a long pause between two reads makes many rings few', () => {
     const pace = new Pace(options, 0);
-    pace.note(2000, { rings: 50, events: 50 });
+    pace.note(2000, { rings: 50, events: 50, contended: false });
     expect(pace.awake).to.equal(false);
   });
 
   it('goes back to sleep only after events have been few for a second on end', () => {
     const pace = new Pace(options, 0);
-    pace.note(200, { rings: 50, events: 50 });
+    pace.note(200, { rings: 50, events: 50, contended: false });
     let now = 200;
     const windows = (count: number, events: number): void => {
       for (let n = 0; n < count; n += 1) {
         now += 200;
-        pace.note(now, { rings: 0, events });
+        pace.note(now, { rings: 0, events, contended: false });
       }
     };
     windows(4, 1);
@@ -54,8 +54,26 @@ describe('the pace of a relay', () => {
 
   it('does not flutter: what keeps it awake is less than what wakes it', () => {
     const pace = new Pace(options, 0);
-    pace.note(200, { rings: 50, events: 50 });
-    for (let now = 400; now <= 4000; now += 200) pace.note(now, { rings: 0, events: 10 });
+    pace.note(200, { rings: 50, events: 50, contended: false });
+    for (let now = 400; now <= 4000; now += 200) pace.note(now, { rings: 0, events: 10, contended: false });
     expect(pace.awake).to.equal(true);
+  });
+
+  it('wakes up, and stays awake, while writers queue up behind one another, however few rings that makes', () => {
+    const pace = new Pace(options, 0);
+    const window = (from: number, reads: number, contended: number): void => {
+      for (let n = 1; n <= reads; n += 1)
+        pace.note(from + (n * 200) / reads, { rings: 1, events: 1, contended: n <= contended });
+    };
+    window(0, 10, 4);
+    expect(pace.awake, 'most of them were alone').to.equal(false);
+    window(200, 3, 3);
+    expect(pace.awake, 'too few to tell').to.equal(false);
+    window(400, 10, 5);
+    expect(pace.awake).to.equal(true);
+    for (let from = 600; from <= 4000; from += 200) window(from, 4, 4);
+    expect(pace.awake, 'fewer events than would keep it awake alone').to.equal(true);
+    for (let from = 4200; from <= 5000; from += 200) window(from, 3, 1);
+    expect(pace.awake).to.equal(false);
   });
 });
