@@ -1,9 +1,9 @@
 /*
  * What a writer pays: one-row updates with (a) no trigger, (b) the usual trigger with pg_notify, (c) an outbox without order
  * or doorbell, (d) settlewire, its service running and 50 subscribers attached, who get half of all events. Each at 1, 8 and 32 clients, with disk flushes of
- * 1 ms and of nothing, by turns in short rounds on one server. Prints a table of ratios; see docs/benchmarks.md.
+ * 1 ms, 5 ms and of nothing, by turns in short rounds on one server. Prints a table of ratios; see docs/benchmarks.md.
  *
- * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,0).
+ * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,5,0).
  */
 import pg from 'pg';
 import { waitFor } from '../../test/support/wait-for.ts';
@@ -20,7 +20,7 @@ const numbers = (text: string): number[] => text.split(',').map(Number);
 const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 5);
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 3);
 const CLIENTS = numbers(process.env['BENCH_CLIENTS'] ?? '1,8,32');
-const FLUSHES_MS = numbers(process.env['BENCH_FLUSH_MS'] ?? '1,0');
+const FLUSHES_MS = numbers(process.env['BENCH_FLUSH_MS'] ?? '1,5,0');
 const SUBSCRIBERS = 50;
 const DATABASE = 'bench_settlewire';
 
