@@ -44,6 +44,16 @@ describe('a herd that opens streams without resume tokens', () => {
       ),
     );
 
+  /** Two look-ups that wait in the database, for which others wait. */
+  async function busyDatabase(): Promise<{ blockade: Blockade; busy: Promise<SseClient>[] }> {
+    const blockade = await Blockade.of(stage.pool, 'outbox_revocations');
+    const first = stage.connect('/v1/events', people[0]?.token);
+    await blockade.waiting('with known', 1);
+    const second = stage.connect('/v1/events', people[1]?.token);
+    await blockade.waiting('with known', 2);
+    return { blockade, busy: [first, second] };
+  }
+
   async function expectOwn(clients: readonly SseClient[]): Promise<void> {
     for (const [n, client] of clients.entries()) {
       const { id, wallet } = people[n % PEOPLE] as Person;
@@ -57,23 +67,26 @@ describe('a herd that opens streams without resume tokens', () => {
 
   it('300 by cookie cost a few statements, and each is let in to what is theirs', async () => {
     const [lookUps, statements] = [await value('lookups'), await value('statements')];
+    const { blockade, busy } = await busyDatabase();
     let clients: SseClient[] = [];
     const asked = await queries.during(async () => {
-      clients = await herd();
+      const coming = herd();
+      await waitFor(async () => (await value('lookups')) === lookUps + STREAMS + 2, {
+        what: 'all to have asked',
+      });
+      await blockade.lift();
+      clients = await coming;
     });
+    await Promise.all(busy);
     await expectOwn(clients);
-    expect(await value('lookups')).to.equal(lookUps + STREAMS);
-    expect((await value('statements')) - statements).to.be.within(2, 20);
-    // The relay's reads and retention besides.
-    expect(asked).to.be.below(30);
+    // Two for whom the herd waits, and whoever came first when it was let go.
+    expect((await value('statements')) - statements).to.be.within(5, 20);
+    // What the service asks from time to time besides.
+    expect(asked).to.be.below(60);
   });
 
   it('those who have gone while they waited are no trouble to the others', async () => {
-    const blockade = await Blockade.of(stage.pool, 'outbox_revocations');
-    const first = stage.connect('/v1/events', people[0]?.token);
-    await blockade.waiting('with known', 1);
-    const second = stage.connect('/v1/events', people[1]?.token);
-    await blockade.waiting('with known', 2);
+    const { blockade, busy } = await busyDatabase();
     const gone = new AbortController();
     const leaving = Array.from({ length: 20 }, (_, n) =>
       fetch(`${stage.service.url}/v1/events`, {
@@ -88,7 +101,7 @@ describe('a herd that opens streams without resume tokens', () => {
     gone.abort();
     expect(new Set(await Promise.all(leaving))).to.deep.equal(new Set(['AbortError']));
     await blockade.lift();
-    await Promise.all([first, second]);
+    await Promise.all(busy);
     await expectOwn(await Promise.all(staying));
     stage.closeClients();
     await waitFor(() => stage.service.hub.subscribers.size === 0, { what: 'an empty hub' });

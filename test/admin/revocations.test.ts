@@ -4,6 +4,7 @@ import { metric } from '../support/metrics.ts';
 import { append, openSession, scalar } from '../support/session.ts';
 import { Stage } from '../support/stage.ts';
 import { mintToken } from '../support/tokens.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { makePerson, type Person } from '../support/world.ts';
 
 interface Body {
@@ -159,6 +160,8 @@ describe('POST /v1/revocations', () => {
     const later = await stage.addService();
     const held = await scalar<number>(stage.pool, 'select count(*) from outbox_revocations');
     expect(held).to.be.above(0);
-    expect(await metric(later, 'settlewire_revocations')).to.equal(held);
+    await waitFor(async () => (await metric(later, 'settlewire_revocations')) === held, {
+      what: 'the first round of retention',
+    });
   });
 });
