@@ -62,6 +62,9 @@ async function open(
     context.log.warn({ err: error, requestId }, 'subscribe: the database did not answer');
     throw new Refusal('unavailable');
   }
+  // A herd waits for its turn, perhaps for longer than a credential is worth something.
+  if (claims.expiresAt * 1000 <= context.now())
+    throw new CredentialError('token_expired', 'the token has expired');
   const { start, from, membership } = beginning;
   // Retention has passed the cursor just now, and may have taken changes of access with it: next time it is a reset.
   if (from < membership.oldest) throw new Refusal('unavailable');

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { Blockade } from '../support/blockade.ts';
 import { IssuerKey, JwksEndpoint } from '../support/jwks-endpoint.ts';
 import type { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
@@ -56,6 +57,19 @@ describe('the end of a credential', () => {
       return [`/v1/events?resume=${(await first.message('session')).data['resumeToken']}`, {}];
     },
   };
+  it('one that ends while its bearer waits to be looked up is refused, and shows nothing', async () => {
+    const exp = Math.ceil(Date.now() / 1000) + 30;
+    const blockade = await Blockade.of(stage.pool, 'outbox_revocations');
+    const connecting = connect(bearer(mintToken({ sub: person.id, exp })));
+    await blockade.waiting('with known');
+    shiftMs = exp * 1000 - Date.now();
+    await blockade.lift();
+    const client = await connecting;
+    await client.untilEnded();
+    expect(client.status, client.raw).to.equal(401);
+    expect(JSON.parse(client.raw).code).to.equal('token_expired');
+  });
+
   for (const [what, make] of Object.entries(kinds)) {
     it(`${what}: the stream ends with it, within a second, and coming back is refused`, async () => {
       const exp = Math.ceil(Date.now() / 1000) + 30;
