@@ -36,6 +36,7 @@ export class Pace {
   #windowStart: number;
   #rings = 0;
   #events = 0;
+  #eventful = 0;
   #contended = 0;
   #quietWindows = 0;
 
@@ -53,6 +54,7 @@ export class Pace {
   note(now: number, { rings, events, contended }: Seen): void {
     this.#rings += rings;
     this.#events += events;
+    this.#eventful += events > 0 || contended ? 1 : 0;
     this.#contended += contended ? 1 : 0;
     const { wakeRingsPerSecond } = this.#options;
     const elapsedMs = now - this.#windowStart;
@@ -60,8 +62,8 @@ export class Pace {
     const flood = !this.#awake && this.#rings > (wakeRingsPerSecond * WINDOW_MS) / 1000;
     if (elapsedMs < WINDOW_MS && !flood) return;
     const perSecond = 1000 / Math.max(elapsedMs, WINDOW_MS);
-    // Of most events one can say that others were about to follow.
-    const queueing = this.#contended >= LEAST_CONTENDED && this.#contended * 2 >= this.#events;
+    // Most reads that found something found that more was about to follow. Events say nothing here: a transaction may append many.
+    const queueing = this.#contended >= LEAST_CONTENDED && this.#contended * 2 >= this.#eventful;
     if (!this.#awake) {
       this.#awake = queueing || this.#rings * perSecond > wakeRingsPerSecond;
       this.#quietWindows = 0;
@@ -73,6 +75,7 @@ export class Pace {
     this.#windowStart = now;
     this.#rings = 0;
     this.#events = 0;
+    this.#eventful = 0;
     this.#contended = 0;
   }
 }

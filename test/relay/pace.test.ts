@@ -76,4 +76,15 @@ describe('the pace of a relay', () => {
     for (let from = 4200; from <= 5000; from += 200) window(from, 3, 1);
     expect(pace.awake).to.equal(false);
   });
+
+  it('counts reads, not events: writers who queue up may append many in one transaction', () => {
+    const pace = new Pace(options, 0);
+    for (let now = 25; now <= 200; now += 25)
+      pace.note(now, { rings: 1, events: 6, contended: now % 50 === 0 });
+    expect(pace.awake).to.equal(true);
+    const alone = new Pace(options, 0);
+    for (let now = 20; now <= 200; now += 20)
+      alone.note(now, { rings: 1, events: 6, contended: now % 100 < 40 });
+    expect(alone.awake, 'most of them were alone').to.equal(false);
+  });
 });
