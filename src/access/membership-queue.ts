@@ -159,7 +159,9 @@ export class MembershipQueue {
 
   #resize(askers: number, seconds: number): void {
     if (askers < LEAST_TOGETHER) return;
-    if (seconds > SLOW_SECONDS) this.#most = Math.max(LEAST_TOGETHER, Math.floor(askers / 2));
+    // One that began before they became smaller must not make them larger again by its failure.
+    if (seconds > SLOW_SECONDS)
+      this.#most = Math.min(this.#most, Math.max(LEAST_TOGETHER, Math.floor(askers / 2)));
     else if (seconds < SLOW_SECONDS / 2 && askers === this.#most)
       this.#most = Math.min(MOST_TOGETHER, askers * 2);
   }

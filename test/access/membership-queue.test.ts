@@ -328,4 +328,56 @@ describe('look-ups that wait for one another', () => {
     expect((await late).message).to.equal('too many look-ups are waiting');
     expect(idOf(await queue.lookUp(claims(3), 0))).to.equal(ownOf(3));
   });
+
+  it('an answer of long ago makes nobody wait for longer', async () => {
+    let now = 1000;
+    const queue = makeQueue(lookUpMemberships, { clock: () => now });
+    await queue.lookUp(claims(0), 0);
+    now += 10_000;
+    const { blockade, busy: running } = await busy(queue);
+    const tired = failure(queue.lookUp(claims(2), 0));
+    now += 5000;
+    const newcomer = queue.lookUp(claims(3), 0);
+    expect((await tired).message).to.equal('too many look-ups are waiting');
+    await blockade.lift();
+    expect(idOf(await newcomer)).to.equal(ownOf(3));
+    await Promise.all(running);
+  });
+
+  it('who came first goes first', async () => {
+    const order: number[] = [];
+    const queue = makeQueue((db, askers) => {
+      order.push(...askers.map(({ after }) => after));
+      return lookUpMemberships(db, askers);
+    });
+    const came = Array.from({ length: 750 }, (_, n) => n);
+    await Promise.all(came.map((n) => queue.lookUp(claims(n), n)));
+    expect(order).to.deep.equal(came);
+  });
+
+  it('statements that fail make the next ones smaller, in whatever order they come back', async () => {
+    const sizes: number[] = [];
+    const held: (() => void)[] = [];
+    let isOver = false;
+    const queue = makeQueue(async (db, askers) => {
+      if (askers.length > 1) sizes.push(askers.length);
+      if (askers.length > 1 && !isOver) await new Promise<void>((resolve) => held.push(resolve));
+      return GUARDED(db, askers);
+    });
+    const asked = Array.from({ length: 251 }, (_, n) =>
+      queue.lookUp(claims(n, { role: n % 20 === 5 ? 'raises' : null }), 0),
+    );
+    const outcomes = Promise.allSettled(asked);
+    expect(sizes).to.deep.equal([100, 100]);
+    held[1]?.();
+    await waitFor(() => held.length === 3, { what: 'the statement of the others' });
+    held[2]?.();
+    await Promise.allSettled(asked.slice(201));
+    isOver = true;
+    held[0]?.();
+    for (const [n, outcome] of (await outcomes).entries())
+      expect(outcome.status).to.equal(n % 20 === 5 ? 'rejected' : 'fulfilled');
+    await Promise.all(Array.from({ length: 60 }, (_, n) => queue.lookUp(claims(n), 0)));
+    expect(sizes.slice(0, 5)).to.deep.equal([100, 100, 50, 25, 25]);
+  });
 });
