@@ -8,9 +8,9 @@ import { waitFor } from '../support/wait-for.ts';
 import { makePerson, outboxIds, type Person } from '../support/world.ts';
 
 /** An idle time-out below and one above the service's heartbeats, in milliseconds. */
-const BELOW = 120;
-const HEARTBEAT_MS = 400;
-const ABOVE = 1500;
+const BELOW = 500;
+const HEARTBEAT_MS = 1000;
+const ABOVE = 2500;
 
 describe('a stream through a proxy', function () {
   this.timeout(30_000);
