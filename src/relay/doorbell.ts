@@ -19,8 +19,8 @@ import type { RelayStats } from './stats.ts';
  *
  * States of the relay's session:
  *
- *   awake    The key is not held; nobody rings; the relay reads every few milliseconds. So it is under load, and while writers queue up (see pace.ts); while the
- *            key is refused, which a writer's try does for a moment; and while nobody listens. It never waits for the key: behind
+ *   awake    The key is not held; nobody rings; the relay reads every few milliseconds. So it is under load, and while writers
+ *            queue up (see pace.ts); while the key is refused, which a writer's try does for a moment; and while nobody listens. It never waits for the key: behind
  *            a waiting sleeper the tries of writers would fail, and they would ring for nothing.
  *   asleep   The key is held; the relay reads when rung, and every safety interval in any case. A read that sees a writer in
  *            flight is followed by another one soon.

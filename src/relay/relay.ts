@@ -155,7 +155,6 @@ export class Relay {
   async #follow(client: Client, doorbell: Doorbell, onCaughtUp: () => void): Promise<void> {
     const { batchEvents, pollIntervalMs, safetyPollMs } = this.#options;
     const pace = new Pace(this.#options, performance.now());
-    const stallWatch = this.#stallWatch;
     let { rings } = this.stats;
     let horizon = Number.POSITIVE_INFINITY;
     let pauseMs = 0;
@@ -178,13 +177,12 @@ export class Relay {
         events: gapless + batch.events.length,
         contended: batch.inFlight && batch.horizon > horizon,
       });
-      ({ horizon } = batch);
-      ({ rings } = this.stats);
+      [horizon, rings] = [batch.horizon, this.stats.rings];
       if (ahead || batch.events.length === batchEvents) continue;
       this.#caughtUp = true;
       this.#patience = 1;
       onCaughtUp();
-      const stall = await stallWatch.note(client, batch, performance.now());
+      const stall = await this.#stallWatch.note(client, batch, performance.now());
       if (stall !== undefined)
         this.#options.log.warn(
           { ...stall },
@@ -207,10 +205,9 @@ export class Relay {
 
   async #read(client: Client): Promise<Batch> {
     const { hub, batchEvents } = this.#options;
-    const ahead = this.#ahead;
-    const batch = await (ahead?.batch ?? readBatch(client, hub.cursor, batchEvents));
+    const batch = await (this.#ahead?.batch ?? readBatch(client, hub.cursor, batchEvents));
     // What was read ahead has waited here until its predecessor was handed on.
-    const answeredMs = ahead?.askedMs ?? performance.now();
+    const answeredMs = this.#ahead?.askedMs ?? performance.now();
     this.#ahead = undefined;
     this.stats.reads += 1;
     const other = batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor;
@@ -239,13 +236,12 @@ export class Relay {
   }
 
   #handOn({ events, mark, lagSeconds }: BatchEvents, answeredMs: number): void {
-    const { hub, onDispatch } = this.#options;
     if (lagSeconds === undefined) return;
     this.stats.events += events.length;
     this.stats.lagSeconds = lagSeconds.last;
     this.#mark = mark;
-    hub.dispatch(events);
-    onDispatch(events.length, lagSeconds.first + (performance.now() - answeredMs) / 1000);
+    this.#options.hub.dispatch(events);
+    this.#options.onDispatch(events.length, lagSeconds.first + (performance.now() - answeredMs) / 1000);
   }
 
   async #pause(ms: number): Promise<void> {

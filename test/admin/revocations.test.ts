@@ -5,7 +5,7 @@ import { append, openSession, scalar } from '../support/session.ts';
 import { Stage } from '../support/stage.ts';
 import { mintToken } from '../support/tokens.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { makePerson, type Person } from '../support/world.ts';
+import { makeEscrow, makePerson, type Person } from '../support/world.ts';
 
 interface Body {
   eventId: number;
@@ -91,7 +91,12 @@ describe('POST /v1/revocations', () => {
   });
 
   it('is in force at once even if a writer holds every relay back, and says that its event is yet to come', async () => {
-    const client = await (await stage.connect('/v1/events', mintToken({ sub: me.id, iat: NOW }))).caughtUp();
+    const escrow = await makeEscrow(stage.pool, me);
+    await stage.settled();
+    const token = mintToken({ sub: me.id, iat: NOW });
+    const client = await (await stage.connect('/v1/events', token)).caughtUp();
+    // Its user's own topic is none that it is given.
+    const named = await (await stage.connect(`/v1/events?topic=escrow:${escrow}`, token)).caughtUp();
     const writer = await openSession(stage.pool);
     await writer.query('begin');
     await append(writer);
@@ -100,6 +105,7 @@ describe('POST /v1/revocations', () => {
     const { eventId } = await bodyOf(answer);
     expect(stage.cursor).to.be.below(eventId);
     await client.untilEnded();
+    await named.untilEnded();
     for (const service of [stage.service, other])
       expect(
         (await stage.connect('/v1/events', mintToken({ sub: me.id, iat: NOW }), {}, service)).status,
