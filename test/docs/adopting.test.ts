@@ -55,9 +55,9 @@ describe('docs/adopting.md: tables that are not ours', () => {
     return client;
   }
 
-  const status = async (sub: string, path: string) => {
+  const status = async (sub: string, path: string, token = mintToken({ sub })) => {
     const response = await fetch(`${service.url}${path}`, {
-      headers: { authorization: `Bearer ${mintToken({ sub })}` },
+      headers: { authorization: `Bearer ${token}` },
     });
     return { status: response.status, body: await response.text() };
   };
@@ -174,11 +174,12 @@ describe('docs/adopting.md: tables that are not ours', () => {
   });
 
   it('a revoked credential is refused, and its stream ends', async () => {
+    const token = mintToken({ sub: BEN });
     const ben = await (await connect(BEN)).caughtUp();
     await database.pool.query(`set search_path = wire; select outbox_revoke('2'); reset search_path`);
     await ben.untilEnded();
     expect(ben.messages.at(-1)?.data).to.have.property('reason', 'session_revoked');
-    expect((await status(BEN, '/v1/cursor')).status).to.equal(401);
+    expect((await status(BEN, '/v1/cursor', token)).status).to.equal(401);
     expect((await status(ANA, '/v1/cursor')).status).to.equal(200);
   });
 

@@ -100,12 +100,15 @@ export class Stage {
     );
   }
 
-  /** Waits until a hub has everything that has been committed; returns the id of the last event. */
+  /** Waits until a hub has everything that has been committed, and knows how much of it is left; returns the id of the last event. */
   async settled(service: Service = this.service): Promise<number> {
-    const { rows } = await this.pool.query<{ head: number }>('select outbox_head() as head');
-    const head = rows[0]?.head ?? 0;
-    await waitFor(() => service.hub.cursor >= head, {
-      what: `the hub's cursor at ${head}`,
+    const { rows } = await this.pool.query<{ head: number; oldest: number }>(
+      'select outbox_head() as head, outbox_oldest() as oldest',
+    );
+    const { head, oldest } = rows[0] ?? { head: 0, oldest: 0 };
+    // A relay that was rung hands on the events with one read, and learns the rest with the next.
+    await waitFor(() => service.hub.cursor >= head && service.hub.history.oldest >= oldest, {
+      what: `the hub's cursor at ${head}, its oldest at ${oldest}`,
       timeoutMs: 10_000,
     });
     return head;
