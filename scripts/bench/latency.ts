@@ -8,13 +8,13 @@
 
 import type { BareInput, BareReport } from './support/bare-listener.ts';
 import { type Part, startPart } from './support/child.ts';
+import { Load } from './support/load.ts';
 import { pgbench } from './support/pgbench.ts';
 import { BenchPostgres } from './support/postgres.ts';
 import type { ProbeInput, ProbeReport } from './support/probe-writer.ts';
 import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
 import { judge, machine, percentile, table } from './support/statistics.ts';
 import { createDatabase, NO_TRIGGERS, streamId, UPDATE_SCRIPT, walletToken } from './support/streams.ts';
-import type { SubscribersInput, SubscribersReport } from './support/subscribers.ts';
 
 const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 20);
 const RATE = Number(process.env['BENCH_RATE'] ?? 5000);
@@ -22,7 +22,7 @@ const PER_SECOND = 100;
 const CROWD = 1000;
 const POLL_INTERVAL_MS = 5;
 /** The probe's own wallet and stream: nobody else's. */
-const PROBE = { streamId: streamId(999_999), token: walletToken(1000) };
+const PROBE = { stream: 999_999, streamId: streamId(999_999), token: walletToken(1000) };
 
 const part = (name: string): URL => new URL(`support/${name}.ts`, import.meta.url);
 
@@ -52,7 +52,7 @@ async function createDatabases(postgres: BenchPostgres): Promise<void> {
 
 interface Parts {
   readonly bare: Part<BareReport>;
-  readonly probe: Part<SubscribersReport>;
+  readonly probe: Load;
   readonly metrics: () => Promise<RelayMetrics>;
 }
 
@@ -60,6 +60,14 @@ interface Latencies {
   readonly bareMs: number[];
   readonly settlewireMs: number[];
   readonly relay: string;
+}
+
+/** When each event of the probe came, in microseconds; each once, in order. */
+async function arrivals(probe: Load): Promise<number[]> {
+  const [stream] = await probe.kept();
+  const events = stream?.events ?? [];
+  if (events.some(({ id }, index) => id <= (events[index - 1]?.id ?? 0))) throw new Error('not in order');
+  return events.map(({ at }) => at);
 }
 
 /** Writes to both databases by turns and measures both ways. */
@@ -70,7 +78,7 @@ async function probe(
 ): Promise<Latencies> {
   const before = {
     bare: (await bare.report()).arrivals.length,
-    probe: (await probe.report()).arrivals.length,
+    probe: (await arrivals(probe)).length,
   };
   const relayBefore = await metrics();
   const input: ProbeInput = {
@@ -85,11 +93,12 @@ async function probe(
   const { commits } = await writer.report();
   const relay = await metrics();
   await new Promise((resolve) => setTimeout(resolve, 200));
-  const latencies = (arrivals: BareReport['arrivals'], commitsOf: readonly number[] = []): number[] =>
-    arrivals.map(({ amount, at }) => (at - (commitsOf[amount - 1] ?? Number.NaN)) / 1000);
+  // Whoever gets every event of one writer once, and in order, has them as they were written.
+  const latencies = (arrivals: readonly number[], commitsOf: readonly number[] = []): number[] =>
+    arrivals.map((at, index) => (at - (commitsOf[index] ?? Number.NaN)) / 1000);
   const result = {
     bareMs: latencies((await bare.report()).arrivals.slice(before.bare), commits[0]),
-    settlewireMs: latencies((await probe.report()).arrivals.slice(before.probe), commits[1]),
+    settlewireMs: latencies((await arrivals(probe)).slice(before.probe), commits[1]),
     relay: `${relay.asleep ? 'asleep' : 'awake'}, ${relay.rings - relayBefore.rings} rings, ${relay.reads - relayBefore.reads} reads, ${relay.events - relayBefore.events} events`,
   };
   await writer.stop();
@@ -123,22 +132,26 @@ try {
   const service = await startBenchService(postgres.url('bench_settlewire'), {
     POLL_INTERVAL_MS: String(POLL_INTERVAL_MS),
   });
-  const crowd: SubscribersInput = {
+  const subscriber = (stream: number, token: string) => ({
+    path: `/v1/streams/${streamId(stream)}/events`,
+    headers: { Authorization: `Bearer ${token}` },
+  });
+  const crowd = await Load.open({
+    url: service.url,
+    connections: CROWD,
     // Each on one stream that the second phase updates too, as dashboards of one stream are.
-    streams: Array.from({ length: CROWD }, (_, n) => ({
-      url: `${service.url}/v1/streams/${streamId(n + 1)}/events`,
-      token: walletToken((n + 1) % 100),
-    })),
-    timed: false,
-  };
-  const crowdPart = await startPart<SubscribersReport>(part('subscribers'), crowd);
-  const probeInput: SubscribersInput = {
-    streams: [{ url: `${service.url}/v1/streams/${PROBE.streamId}/events`, token: PROBE.token }],
-    timed: true,
-  };
+    requests: Array.from({ length: CROWD }, (_, n) => subscriber(n + 1, walletToken((n + 1) % 100))),
+    caughtUp: true,
+  });
   const bareInput: BareInput = { databaseUrl: postgres.url('bench_bare') };
   const parts: Parts = {
-    probe: await startPart<SubscribersReport>(part('subscribers'), probeInput),
+    probe: await Load.open({
+      url: service.url,
+      connections: 1,
+      requests: [subscriber(PROBE.stream, PROBE.token)],
+      caughtUp: true,
+      keep: true,
+    }),
     bare: await startPart<BareReport>(part('bare-listener'), bareInput),
     metrics: () => relayMetrics(service),
   };
@@ -155,7 +168,7 @@ try {
   await probe(postgres, parts, 1);
   const polling = await probe(postgres, parts, SECONDS);
   const rate = await loading;
-  await Promise.all([parts.probe.stop(), parts.bare.stop(), crowdPart.stop()]);
+  await Promise.all([parts.probe.close(), parts.bare.stop(), crowd.close()]);
   await service.terminate();
   const heading = ['phase', '', 'bare', 'settlewire', 'settlewire / bare', 'relay'];
   const lines = [

@@ -7,8 +7,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createPool } from '../../src/database.ts';
 import { migrate } from '../../src/migrate.ts';
-import { SseClient } from '../../test/support/sse-client.ts';
-import { mintToken } from '../../test/support/tokens.ts';
+import { waitFor } from '../../test/support/wait-for.ts';
+import { nowMicroseconds } from './support/child.ts';
 import { topicRequests, topicUser } from './support/fanout-target.ts';
 import { Load } from './support/load.ts';
 import { BenchPostgres } from './support/postgres.ts';
@@ -37,27 +37,38 @@ try {
   await postgres.query(DATABASE, 'analyze outbox');
   const service = await startBenchService(databaseUrl, { HEARTBEAT_SECONDS: '150' });
   const pool = createPool(databaseUrl, { max: 2 });
-  const live = await SseClient.open(
-    `${service.url}/v1/events?topic=user:${topicUser(1)}`,
-    mintToken({ sub: topicUser(1) }),
-  );
-  await live.caughtUp();
+  const live = await Load.open({
+    url: service.url,
+    connections: 1,
+    requests: topicRequests(2).slice(1),
+    caughtUp: true,
+    keep: true,
+  });
 
-  /** From commit to arrival, while `work` goes on. */
+  /** When each live event came: all of them, in order. */
+  async function arrivals(): Promise<number[]> {
+    const [stream] = await live.kept();
+    return stream?.events.map(({ at }) => at) ?? [];
+  }
+
+  /** From the return of COMMIT to the bytes at the client, while `work` goes on. */
   async function probing<T>(work: Promise<T>): Promise<{ result: T; milliseconds: number[] }> {
-    const milliseconds: number[] = [];
+    const commits: number[] = [];
+    const before = (await arrivals()).length;
     let over = false;
     void work.finally(() => {
       over = true;
     });
     do {
-      const had = live.ids.length;
       await pool.query(`select outbox_publish('user:${topicUser(1)}', 'test:happened', '{}')`);
-      const committedAt = performance.now();
-      await live.received(had + 1, 60_000);
-      milliseconds.push(performance.now() - committedAt);
+      commits.push(nowMicroseconds());
       await new Promise((resolve) => setTimeout(resolve, 20));
     } while (!over);
+    await waitFor(async () => (await arrivals()).length === before + commits.length, {
+      what: 'the last live event',
+    });
+    const came = (await arrivals()).slice(before);
+    const milliseconds = commits.map((at, index) => ((came[index] ?? Number.NaN) - at) / 1000);
     return { result: await work, milliseconds };
   }
 
@@ -108,7 +119,7 @@ try {
       ],
     )}\n`,
   );
-  live.close();
+  await live.close();
   await pool.end();
   await service.terminate();
 } finally {

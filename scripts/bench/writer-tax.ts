@@ -1,19 +1,20 @@
 /*
  * What a writer pays: one-row updates with (a) no trigger, (b) the usual trigger with pg_notify, (c) an outbox without order
- * or doorbell, (d) settlewire, its service running and 50 subscribers attached, who get half of all events. Each at 1, 8 and 32 clients, with disk flushes of
+ * or doorbell, also with the least program that delivers it, (d) settlewire, its service running and 50 subscribers attached, who get half of all events. Each at 1, 8 and 32 clients, with disk flushes of
  * 1 ms, 5 ms and of nothing, by turns in short rounds on one server. Prints a table of ratios; see docs/benchmarks.md.
  *
  * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,5,0).
  */
 import pg from 'pg';
 import { waitFor } from '../../test/support/wait-for.ts';
+import type { BareRelayReport } from './support/bare-relay.ts';
 import { startPart } from './support/child.ts';
+import { Load } from './support/load.ts';
 import { pgbench } from './support/pgbench.ts';
 import { BenchPostgres } from './support/postgres.ts';
 import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
 import { judge, machine, median, table } from './support/statistics.ts';
 import { STREAMS, UPDATE_SCRIPT, WALLETS, walletToken } from './support/streams.ts';
-import type { SubscribersInput, SubscribersReport } from './support/subscribers.ts';
 import { createVariants, VARIANTS, type Variant } from './support/variants.ts';
 
 const numbers = (text: string): number[] => text.split(',').map(Number);
@@ -36,7 +37,7 @@ type Round = Record<Variant['name'], number>;
 
 /** Runs all variants once, beginning with another one each round. */
 async function runRound(postgres: BenchPostgres, clients: number, round: number): Promise<Round> {
-  const result: Round = { none: 0, notify: 0, outbox: 0, settlewire: 0 };
+  const result: Round = { none: 0, notify: 0, outbox: 0, delivered: 0, settlewire: 0 };
   for (const index of VARIANTS.keys()) {
     const variant = VARIANTS[(index + round) % VARIANTS.length] as Variant;
     const load = { database: `bench_${variant.name}`, clients, seconds: SECONDS, script: UPDATE_SCRIPT };
@@ -55,7 +56,9 @@ function row(flushMs: number, clients: number, rounds: readonly Round[], relay: 
     return target === undefined ? value.toFixed(2) : judge(value, 'at least', target.atLeast);
   };
   const tps = VARIANTS.map(({ name }) => median(rounds.map((round) => round[name])).toFixed(0));
-  return [`${flushMs} ms`, String(clients), ...tps, ratio('none'), ratio('outbox'), ratio('notify'), relay];
+  const delivered = median(rounds.map((round) => round.delivered / round.outbox)).toFixed(2);
+  const ratios = [ratio('none'), ratio('outbox'), ratio('notify'), ratio('delivered'), delivered];
+  return [`${flushMs} ms`, String(clients), ...tps, ...ratios, relay];
 }
 
 function describeRelay(before: RelayMetrics, after: RelayMetrics): string {
@@ -65,11 +68,9 @@ function describeRelay(before: RelayMetrics, after: RelayMetrics): string {
 }
 
 /** Every subscriber got exactly the outbox rows of its wallet's streams, in order. */
-async function checkExactness(
-  postgres: BenchPostgres,
-  report: () => Promise<SubscribersReport>,
-): Promise<string> {
-  const { starts } = await report();
+async function checkExactness(postgres: BenchPostgres, subscribers: Load): Promise<string> {
+  let received = await subscribers.kept();
+  const starts = received.map(({ start }) => start);
   const client = new pg.Client({ connectionString: postgres.url(DATABASE) });
   await client.connect();
   const { rows } = await client.query(
@@ -82,32 +83,45 @@ async function checkExactness(
     rows.filter((each) => each.wallet === wallet && each.id > start).map((each) => each.id as number),
   );
   const total = expected.reduce((sum, ids) => sum + ids.length, 0);
-  let received = await report();
-  const count = (): number => received.ids.reduce((sum, ids) => sum + ids.length, 0);
+  const count = (): number => received.reduce((sum, { events }) => sum + events.length, 0);
   await waitFor(
     async () => {
-      received = await report();
+      received = await subscribers.kept();
       return count() >= total;
     },
     { what: 'the last events', timeoutMs: 10_000 },
   ).catch(() => {});
-  const wrong = expected.filter((ids, index) => ids.join() !== received.ids[index]?.join()).length;
-  if (wrong > 0 || received.ended > 0) process.exitCode = 1;
-  return `exactness: ${count()} events delivered to ${starts.length} subscribers, ${total} expected, ${wrong} subscribers with a difference, ${received.ended} streams ended`;
+  const got = received.map(({ events }) => events.map(({ id }) => id));
+  const wrong = expected.filter((ids, index) => ids.join() !== got[index]?.join()).length;
+  const { closed } = await subscribers.report();
+  if (wrong > 0 || closed > 0) process.exitCode = 1;
+  return `exactness: ${count()} events delivered to ${starts.length} subscribers, ${total} expected, ${wrong} subscribers with a difference, ${closed} streams ended`;
 }
 
 async function measure(postgres: BenchPostgres, flushMs: number): Promise<string[][]> {
   await postgres.start({ flushMs });
   const service = await startBenchService(postgres.url(DATABASE));
-  const streams = Array.from({ length: SUBSCRIBERS }, (_, n) => ({
-    url: `${service.url}/v1/events`,
-    token: walletToken(n),
-  }));
-  const input: SubscribersInput = { streams, timed: false };
-  const subscribers = await startPart<SubscribersReport>(
-    new URL('support/subscribers.ts', import.meta.url),
-    input,
-  );
+  const subscribers = await Load.open({
+    url: service.url,
+    connections: SUBSCRIBERS,
+    requests: Array.from({ length: SUBSCRIBERS }, (_, n) => ({
+      path: '/v1/events',
+      headers: { Authorization: `Bearer ${walletToken(n)}` },
+    })),
+    caughtUp: true,
+    keep: true,
+  });
+  const bareRelay = await startPart<BareRelayReport>(new URL('support/bare-relay.ts', import.meta.url), {
+    databaseUrl: postgres.url('bench_delivered'),
+    pollIntervalMs: 5,
+  });
+  const { port } = await bareRelay.report();
+  const bareSubscribers = await Load.open({
+    url: `http://127.0.0.1:${port}`,
+    connections: SUBSCRIBERS,
+    requests: Array.from({ length: SUBSCRIBERS }, (_, n) => ({ path: `/${n}` })),
+    keep: true,
+  });
   // The usual prototype has a listener, as ours has a relay.
   const listener = new pg.Client({ connectionString: postgres.url('bench_notify') });
   await listener.connect();
@@ -120,9 +134,9 @@ async function measure(postgres: BenchPostgres, flushMs: number): Promise<string
     lines.push(row(flushMs, clients, rounds, describeRelay(before, await relayMetrics(service))));
     process.stderr.write(`${lines.at(-1)?.join(' | ')}\n`);
   }
-  process.stdout.write(`flush ${flushMs} ms: ${await checkExactness(postgres, subscribers.report)}\n`);
+  process.stdout.write(`flush ${flushMs} ms: ${await checkExactness(postgres, subscribers)}\n`);
   await listener.end();
-  await subscribers.stop();
+  await Promise.all([subscribers.close(), bareSubscribers.close(), bareRelay.stop()]);
   await service.terminate();
   return lines;
 }
@@ -135,7 +149,17 @@ try {
   process.stdout.write(
     `${machine()}; ${postgres.version}; ${STREAMS} streams of ${WALLETS} wallets; ${ROUNDS} rounds of ${SECONDS} s; commits a second, medians\n`,
   );
-  const heading = ['flush', 'clients', ...VARIANTS.map(({ label }) => label), 'd/a', 'd/c', 'd/b', 'relay'];
+  const heading = [
+    'flush',
+    'clients',
+    ...VARIANTS.map(({ label }) => label),
+    'd/a',
+    'd/c',
+    'd/b',
+    'd/c, delivered',
+    'c, delivered/c',
+    'relay',
+  ];
   const lines: string[][] = [];
   for (const flushMs of FLUSHES_MS) lines.push(...(await measure(postgres, flushMs)));
   process.stdout.write(`\n${table([heading, ...lines])}\n`);

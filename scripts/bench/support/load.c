@@ -11,6 +11,8 @@
  *                to the last of them, and the least and the most that one connection got
  *   report       prints the same line with what has come so far, and no more than that
  *   stop N       stop reading from the first N connections (their sockets fill up)
+ *   dump FILE    if KEEP is set in the environment: writes everything that has come since the start, read by read, each as connection,
+ *                length (32 bits each), microseconds of CLOCK_MONOTONIC (a double) and the bytes; prints "dumped"
  *   quit         ends
  *
  * If CAUGHT_UP is set in the environment, a stream has begun when "event: caught-up" has come rather than when the head has.
@@ -20,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +50,9 @@ static int *lengths, request_count;
 static const char *opening = "\r\n\r\n";
 static struct sockaddr_in address;
 static char buffer[1 << 18];
+static char *kept;
+static size_t kept_length, kept_room;
+static int keeping;
 
 static double now(void) {
   struct timespec t;
@@ -87,6 +93,28 @@ static void line(void) {
   fflush(stdout);
 }
 
+static void keep_bytes(const void *data, size_t length) {
+  if (kept_length + length > kept_room) kept = realloc(kept, kept_room = (kept_length + length) * 2);
+  if (!kept) die("realloc");
+  memcpy(kept + kept_length, data, length);
+  kept_length += length;
+}
+
+static void keep_read(uint32_t connection, const char *data, uint32_t length) {
+  double at = now();
+  keep_bytes(&connection, sizeof connection);
+  keep_bytes(&length, sizeof length);
+  keep_bytes(&at, sizeof at);
+  keep_bytes(data, length);
+}
+
+static void dump(const char *path) {
+  FILE *file = fopen(path, "w");
+  if (!file || fwrite(kept, 1, kept_length, file) != kept_length || fclose(file)) die(path);
+  printf("dumped\n");
+  fflush(stdout);
+}
+
 static void take(struct connection *c, char *data, int length) {
   bytes += length;
   /* data has TAIL bytes of room before it, for the end of what came before. */
@@ -110,16 +138,18 @@ static void take(struct connection *c, char *data, int length) {
 }
 
 static void command(void) {
-  char text[64];
+  char text[4096];
   ssize_t n = read(0, text, sizeof text - 1);
   if (n <= 0) exit(0);
   text[n] = 0;
+  text[strcspn(text, "\n")] = 0;
   if (!strncmp(text, "expect ", 7)) {
     expected = atol(text + 7);
     events = bytes = 0;
     for (int i = 0; i < connections; i++) all[i].events = 0;
     marked = last = now();
   } else if (!strncmp(text, "report", 6)) line();
+  else if (!strncmp(text, "dump ", 5)) dump(text + 5);
   else if (!strncmp(text, "stop ", 5)) {
     int until = atoi(text + 5);
     for (int i = 0; i < until && i < connections; i++) epoll_ctl(epoll, EPOLL_CTL_DEL, all[i].fd, NULL);
@@ -154,6 +184,7 @@ int main(int argc, char **argv) {
   connections = atoi(argv[4]);
   if (argc > 5) at_once = atoi(argv[5]);
   if (getenv("CAUGHT_UP")) opening = "event: caught-up";
+  keeping = getenv("KEEP") != NULL;
   all = calloc(connections, sizeof *all);
   epoll = epoll_create1(0);
   struct epoll_event in = {.events = EPOLLIN, .data.u32 = -1u};
@@ -182,6 +213,7 @@ int main(int argc, char **argv) {
         continue;
       }
       ssize_t got = read(c->fd, buffer + TAIL, sizeof buffer - TAIL);
+      if (got > 0 && keeping) keep_read(c - all, buffer + TAIL, got);
       if (got > 0) take(c, buffer + TAIL, got);
       else if (got == 0 || errno != EAGAIN) {
         if (!c->open) {

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -31,17 +31,66 @@ export interface LoadOptions {
   readonly atOnce?: number;
   /** A stream has begun when it says `caught-up`, not when it answers. */
   readonly caughtUp?: boolean;
+  /** Keep everything that comes, for {@link Load.kept}. */
+  readonly keep?: boolean;
+}
+
+/** An event that came, with id. */
+export interface KeptEvent {
+  readonly id: number;
+  /** When the read that its last byte came with returned, in microseconds of `nowMicroseconds`. */
+  readonly at: number;
+}
+
+/** All that one connection got. */
+export interface KeptStream {
+  /** Where it began: every later event must be in `events`. */
+  readonly start: number;
+  /** Those of the outbox, in the order in which they came. */
+  readonly events: readonly KeptEvent[];
+}
+
+/** Takes apart what load.c dumps. */
+function keptStreams(dumped: Buffer, connections: number): KeptStream[] {
+  const streams = Array.from({ length: connections }, () => ({
+    start: -1,
+    rest: '',
+    events: [] as KeptEvent[],
+  }));
+  for (let offset = 0; offset < dumped.length; ) {
+    const [connection, length] = [dumped.readUInt32LE(offset), dumped.readUInt32LE(offset + 4)];
+    const at = dumped.readDoubleLE(offset + 8);
+    const text = dumped.toString('latin1', offset + 16, offset + 16 + length);
+    offset += 16 + length;
+    const stream = streams[connection];
+    if (stream === undefined) throw new Error(`there is no connection ${connection}`);
+    const blocks = (stream.rest + text).split('\n\n');
+    stream.rest = blocks.pop() ?? '';
+    for (const block of blocks) {
+      const start = /^last-event-id: (\d+)/im.exec(block)?.[1];
+      if (stream.start < 0 && start !== undefined) stream.start = Number(start);
+      // What is of the outbox has a colon in its type. Comments and chunk sizes stand on lines of their own.
+      const id = /^event: [a-z-]+:.*\n(?:.*\n)*?id: (\d+)$/m.exec(block)?.[1];
+      if (id !== undefined) stream.events.push({ id: Number(id), at });
+    }
+  }
+  for (const { start } of streams) if (start < 0) throw new Error('a stream did not say where it begins');
+  return streams;
 }
 
 /** Many subscribers in a process written in C (load.c), built when first needed. */
 export class Load {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
+  readonly #dir: string;
+  readonly #connections: number;
   /** Seconds until every stream had begun. */
   openSeconds = 0;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, dir: string, connections: number) {
     this.#child = child;
+    this.#dir = dir;
+    this.#connections = connections;
     if (child.stdout === null) throw new Error('no standard output');
     this.#lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   }
@@ -60,6 +109,7 @@ export class Load {
     requests,
     atOnce = 64,
     caughtUp = false,
+    keep = false,
   }: LoadOptions): Promise<Load> {
     const dir = mkdtempSync(join(tmpdir(), 'settlewire-load-'));
     await run('cc', ['-O2', '-o', join(dir, 'load'), SOURCE]);
@@ -77,10 +127,13 @@ export class Load {
     const child = spawn(
       join(dir, 'load'),
       [hostname, port, join(dir, 'requests'), String(connections), String(atOnce)],
-      { stdio: ['pipe', 'pipe', 'inherit'], env: caughtUp ? { CAUGHT_UP: '1' } : {} },
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+        env: { ...(caughtUp && { CAUGHT_UP: '1' }), ...(keep && { KEEP: '1' }) },
+      },
     );
     child.once('exit', () => rmSync(dir, { recursive: true, force: true }));
-    return new Load(child);
+    return new Load(child, dir, connections);
   }
 
   get pid(): number {
@@ -113,6 +166,14 @@ export class Load {
   report(): Promise<Came> {
     this.#child.stdin?.write('report\n');
     return this.came();
+  }
+
+  /** Everything that has come so far, by connection; with `keep` only. */
+  async kept(): Promise<KeptStream[]> {
+    const file = join(this.#dir, 'kept');
+    this.#child.stdin?.write(`dump ${file}\n`);
+    await this.#line('dumped');
+    return keptStreams(readFileSync(file), this.#connections);
   }
 
   /** The first so many read no more. */

@@ -55,7 +55,7 @@ export async function pgbench(postgres: BenchPostgres, load: Load): Promise<numb
   try {
     const path = join(dir, 'script.sql');
     writeFileSync(path, load.script);
-    const { stderr } = await run(join(postgres.bindir, 'pgbench'), options(postgres, load, path));
+    const { stderr } = await run(postgres.pgbench, options(postgres, load, path));
     return tpsOf(stderr);
   } finally {
     rmSync(dir, { recursive: true, force: true });

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { findPostgresBinaries } from '../../../src/embedded/postgres-binaries.ts';
 import { choosePostgresUser, type PostgresUser } from '../../../src/embedded/postgres-user.ts';
 
 const run = promisify(execFile);
@@ -25,22 +26,26 @@ const SETTINGS = {
 
 /** A Postgres of the benchmark's own, thrown away afterwards; its disk flushes take a time that we choose. */
 export class BenchPostgres {
-  readonly bindir: string;
+  /** The machine's, whatever the server is. */
+  readonly pgbench: string;
   readonly port: number;
   readonly version: string;
+  readonly #postgres: string;
   readonly #dir: string;
   readonly #user: PostgresUser;
   #server: ChildProcess | undefined;
   readonly #onExit = (): void => this.#destroy();
 
   private constructor(at: {
-    bindir: string;
+    pgbench: string;
+    postgres: string;
     port: number;
     version: string;
     dir: string;
     user: PostgresUser;
   }) {
-    this.bindir = at.bindir;
+    this.pgbench = at.pgbench;
+    this.#postgres = at.postgres;
     this.port = at.port;
     this.version = at.version;
     this.#dir = at.dir;
@@ -49,15 +54,20 @@ export class BenchPostgres {
   }
 
   /**
-   * Makes a cluster, not started.
+   * Makes a cluster, not started; with BENCH_POSTGRES=embedded of the embedded Postgres, else of the newest one that is installed.
    * @throws if this machine lacks a C compiler, or a Postgres with pgbench
    */
   static async create(): Promise<BenchPostgres> {
     const bindir = await findBindir();
     const dir = mkdtempSync(join(tmpdir(), 'settlewire-bench-'));
     const user = await choosePostgresUser(join(dir, 'data'));
-    const { stdout } = await run(join(bindir, 'postgres'), ['--version']);
-    const server = new BenchPostgres({ bindir, port: await freePort(), version: stdout.trim(), dir, user });
+    const { initdb, postgres } =
+      process.env['BENCH_POSTGRES'] === 'embedded'
+        ? await findPostgresBinaries(user)
+        : { initdb: join(bindir, 'initdb'), postgres: join(bindir, 'postgres') };
+    const version = (await run(postgres, ['--version'])).stdout.trim();
+    const pgbench = join(bindir, 'pgbench');
+    const server = new BenchPostgres({ pgbench, postgres, port: await freePort(), version, dir, user });
     chmodSync(dir, 0o755);
     await run('cc', ['-O2', '-shared', '-fPIC', '-o', join(dir, 'flush-shim.so'), SHIM_SOURCE]);
     if (user.ids.uid !== undefined) chownSync(dir, user.ids.uid, user.ids.gid ?? user.ids.uid);
@@ -73,7 +83,7 @@ export class BenchPostgres {
       '-E',
       'UTF8',
     ];
-    await run(join(bindir, 'initdb'), options, { ...user.ids, cwd: dir });
+    await run(initdb, options, { ...user.ids, cwd: dir });
     return server;
   }
 
@@ -91,7 +101,7 @@ export class BenchPostgres {
     await this.#shutDown();
     const settings = { ...SETTINGS, port: String(this.port), unix_socket_directories: this.#dir };
     this.#server = spawn(
-      join(this.bindir, 'postgres'),
+      this.#postgres,
       ['-D', join(this.#dir, 'data'), ...Object.entries(settings).flatMap(([k, v]) => ['-c', `${k}=${v}`])],
       {
         ...this.#user.ids,

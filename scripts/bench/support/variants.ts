@@ -2,7 +2,7 @@ import type { BenchPostgres } from './postgres.ts';
 import { createDatabase, NO_TRIGGERS } from './streams.ts';
 
 export interface Variant {
-  readonly name: 'none' | 'notify' | 'outbox' | 'settlewire';
+  readonly name: 'none' | 'notify' | 'outbox' | 'delivered' | 'settlewire';
   readonly label: string;
 }
 
@@ -10,6 +10,7 @@ export const VARIANTS: readonly Variant[] = [
   { name: 'none', label: 'a: no trigger' },
   { name: 'notify', label: 'b: trigger + pg_notify' },
   { name: 'outbox', label: 'c: plain outbox' },
+  { name: 'delivered', label: 'c, delivered' },
   { name: 'settlewire', label: 'd: settlewire' },
 ];
 
@@ -32,18 +33,8 @@ const WHEN = `when (
     or new.last_settled_at is distinct from old.last_settled_at
   )`;
 
-const SETUP: Readonly<Record<Variant['name'], string>> = {
-  none: NO_TRIGGERS,
-  notify: `${NO_TRIGGERS}
-    create function usual() returns trigger language plpgsql as $$
-    begin
-      perform pg_notify('usual', ${PAYLOAD}::text);
-      return null;
-    end
-    $$;
-    create trigger usual after update on streams for each row ${WHEN} execute function usual();`,
-  // With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
-  outbox: `${NO_TRIGGERS}
+// With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
+const PLAIN_OUTBOX = `${NO_TRIGGERS}
     create table plain_outbox (
       id bigserial primary key, topic text not null, type text not null, data json not null, created_at timestamptz not null
     );
@@ -56,7 +47,20 @@ const SETUP: Readonly<Record<Variant['name'], string>> = {
     end
     $$;
     create constraint trigger plain after update on streams deferrable initially deferred
-      for each row ${WHEN} execute function plain();`,
+      for each row ${WHEN} execute function plain();`;
+
+const SETUP: Readonly<Record<Variant['name'], string>> = {
+  none: NO_TRIGGERS,
+  notify: `${NO_TRIGGERS}
+    create function usual() returns trigger language plpgsql as $$
+    begin
+      perform pg_notify('usual', ${PAYLOAD}::text);
+      return null;
+    end
+    $$;
+    create trigger usual after update on streams for each row ${WHEN} execute function usual();`,
+  outbox: PLAIN_OUTBOX,
+  delivered: PLAIN_OUTBOX,
   settlewire: '',
 };
 
