@@ -14,7 +14,14 @@ import { BenchPostgres } from './support/postgres.ts';
 import type { ProbeInput, ProbeReport } from './support/probe-writer.ts';
 import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
 import { judge, machine, percentile, table } from './support/statistics.ts';
-import { createDatabase, NO_TRIGGERS, streamId, UPDATE_SCRIPT, walletToken } from './support/streams.ts';
+import {
+  createBareDatabase,
+  createDatabase,
+  insertStream,
+  streamId,
+  UPDATE_SCRIPT,
+  walletToken,
+} from './support/streams.ts';
 
 const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 20);
 const RATE = Number(process.env['BENCH_RATE'] ?? 5000);
@@ -25,30 +32,6 @@ const POLL_INTERVAL_MS = 5;
 const PROBE = { stream: 999_999, streamId: streamId(999_999), token: walletToken(1000) };
 
 const part = (name: string): URL => new URL(`support/${name}.ts`, import.meta.url);
-
-/** Databases alike, one with settlewire, one with a trigger that notifies the row's id. */
-async function createDatabases(postgres: BenchPostgres): Promise<void> {
-  for (const database of ['bench_settlewire', 'bench_bare']) {
-    await createDatabase(postgres, database);
-    await postgres.query(
-      database,
-      `insert into streams (id, payer, recipient, status, rate_per_second, total_amount)
-       values ('${PROBE.streamId}', 'payer1000', 'recipient', 'active', 0.001, 0)`,
-    );
-  }
-  await postgres.query(
-    'bench_bare',
-    `${NO_TRIGGERS}
-     create function bare() returns trigger language plpgsql as $$
-     begin
-       perform pg_notify('bare', new.id::text);
-       return null;
-     end
-     $$;
-     create trigger bare after update on streams for each row execute function bare();`,
-  );
-  for (const database of ['bench_settlewire', 'bench_bare']) await postgres.query(database, 'vacuum analyze');
-}
 
 interface Parts {
   readonly bare: Part<BareReport>;
@@ -128,7 +111,12 @@ const postgres = await BenchPostgres.create();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
 try {
   await postgres.start({ flushMs: 0 });
-  await createDatabases(postgres);
+  await createDatabase(postgres, 'bench_settlewire');
+  await createBareDatabase(postgres, 'bench_bare');
+  for (const database of ['bench_settlewire', 'bench_bare']) {
+    await postgres.query(database, insertStream(PROBE.streamId, 'payer1000'));
+    await postgres.query(database, 'vacuum analyze');
+  }
   const service = await startBenchService(postgres.url('bench_settlewire'), {
     POLL_INTERVAL_MS: String(POLL_INTERVAL_MS),
   });

@@ -56,3 +56,25 @@ begin
 end
 $$;
 `;
+
+/** The same with nothing of settlewire's but the tables: a trigger notifies the row's id on the channel `bare`. */
+export async function createBareDatabase(postgres: BenchPostgres, database: string): Promise<void> {
+  await createDatabase(postgres, database);
+  await postgres.query(
+    database,
+    `${NO_TRIGGERS}
+     create function bare() returns trigger language plpgsql as $$
+     begin
+       perform pg_notify('bare', new.id::text);
+       return null;
+     end
+     $$;
+     create trigger bare after update on streams for each row execute function bare();`,
+  );
+}
+
+/** One more stream, apart from those that writers update by turns. */
+export function insertStream(id: string, payer: string): string {
+  return `insert into streams (id, payer, recipient, status, rate_per_second, total_amount)
+          values ('${id}', '${payer}', 'recipient', 'active', 0.001, 0)`;
+}
