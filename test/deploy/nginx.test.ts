@@ -4,6 +4,7 @@ import { runTail } from '../../src/cli/tail.ts';
 import { plain } from '../../src/cli/terminal.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { FrontProxy } from '../support/front-proxy.ts';
+import { needPrograms } from '../support/programs.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, outboxIds, type Person } from '../support/world.ts';
@@ -15,7 +16,8 @@ describe('deploy/nginx.conf, with two instances', function () {
   let nginx: FrontProxy;
   let ana: Person;
 
-  before(async () => {
+  before(async function () {
+    needPrograms(this, 'nginx', 'openssl');
     database = await createTestDatabase();
     ana = await makePerson(database.pool, 1);
     const settings = { TRUST_PROXY: '1', AUTH_FAILURES_PER_MINUTE: '1' };
@@ -34,8 +36,8 @@ describe('deploy/nginx.conf, with two instances', function () {
 
   after(async () => {
     await nginx?.stop();
-    await Promise.all(instances.map((instance) => instance.kill()));
-    await database.drop();
+    await Promise.all(instances?.map((instance) => instance.kill()) ?? []);
+    await database?.drop();
   });
 
   it('both restarted in turn, under a client: every event once and in order', async () => {

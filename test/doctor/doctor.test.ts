@@ -7,7 +7,8 @@ import { type DoctorOptions, examine } from '../../src/doctor/doctor.ts';
 import type { Finding } from '../../src/doctor/finding.ts';
 import { migrate } from '../../src/migrate.ts';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { needPrograms } from '../support/programs.ts';
 import { startService } from '../support/service.ts';
 import { append, openSession, type Session } from '../support/session.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -353,7 +354,7 @@ describe('the doctor, on real databases', function () {
 
     for (const mode of ['transaction', 'session'] as const) {
       it(`through a PgBouncer in ${mode} mode`, async function () {
-        if (findPgBouncer() === undefined) return this.skip();
+        needPrograms(this, 'pgbouncer');
         const bouncer = await startPgBouncer(database.url, mode);
         try {
           const [listen] = of('listen', await look(database, {}, { LISTEN_DATABASE_URL: bouncer.url }));

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect } from 'chai';
 import { FrontProxy } from '../support/front-proxy.ts';
+import { needPrograms } from '../support/programs.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { Stage } from '../support/stage.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -18,9 +19,11 @@ describe('a stream through a proxy', function () {
   let person: Person;
   let nginx: FrontProxy;
   let haproxy: FrontProxy;
+  let caddy: FrontProxy;
   const clients: SseClient[] = [];
 
-  before(async () => {
+  before(async function () {
+    needPrograms(this, 'nginx', 'haproxy', 'caddy', 'openssl', 'curl');
     stage = await Stage.open({ HEARTBEAT_SECONDS: String(HEARTBEAT_MS / 1000) });
     person = await makePerson(stage.pool, 1);
     await stage.settled();
@@ -52,14 +55,34 @@ backend service
     );
   });
 
+  before(async () => {
+    const { port } = new URL(stage.service.url);
+    caddy = await FrontProxy.caddy(
+      2,
+      ([plain, secure], dir) => `
+http://127.0.0.1:${plain} {
+	reverse_proxy 127.0.0.1:${port} {
+		transport http {
+			read_timeout ${ABOVE}ms
+		}
+	}
+}
+https://localhost:${secure} {
+	tls ${dir}/cert.pem ${dir}/key.pem
+	@others not path */events
+	encode @others gzip
+	reverse_proxy 127.0.0.1:${port}
+}`,
+    );
+  });
+
   afterEach(() => {
     for (const client of clients.splice(0)) client.close();
   });
 
   after(async () => {
-    await nginx?.stop();
-    await haproxy?.stop();
-    await stage.close();
+    await Promise.all([nginx?.stop(), haproxy?.stop(), caddy?.stop()]);
+    await stage?.close();
   });
 
   async function connect(port: number | undefined, headers: Record<string, string> = {}): Promise<SseClient> {
@@ -73,6 +96,7 @@ backend service
     'nginx as it comes, HTTP/1.0 to the service': () => nginx.ports[0],
     'nginx with HTTP/1.1 to the service and connections kept': () => nginx.ports[1],
     HAProxy: () => haproxy.ports[0],
+    Caddy: () => caddy.ports[0],
   };
 
   for (const [name, port] of Object.entries(PROXIES)) {
@@ -117,26 +141,31 @@ backend service
     await waitFor(() => stage.service.hub.subscribers.size === 0, { what: 'the service to see them go' });
   });
 
-  it('nginx speaking HTTP/2 over TLS to curl: events come at once, uncompressed', async () => {
-    const curl = spawn('curl', [
-      ...['-sNk', '--http2', '--compressed', '-D', '-', '-H', `Authorization: Bearer ${person.token}`],
-      `https://localhost:${nginx.ports[3]}/v1/events?topic=user:${person.id}`,
-    ]);
-    let said = '';
-    curl.stdout.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
+  const SECURE: Record<string, () => number | undefined> = {
+    nginx: () => nginx.ports[3],
+    'Caddy, told to compress what is no stream': () => caddy.ports[1],
+  };
+  for (const [name, port] of Object.entries(SECURE))
+    it(`${name}, speaking HTTP/2 over TLS to curl: events come at once, uncompressed`, async () => {
+      const curl = spawn('curl', [
+        ...['-sNk', '--http2', '--compressed', '-D', '-', '-H', `Authorization: Bearer ${person.token}`],
+        `https://localhost:${port()}/v1/events?topic=user:${person.id}`,
+      ]);
+      let said = '';
+      curl.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+      await waitFor(() => said.includes('event: caught-up'), { what: 'the stream' });
+      expect(said)
+        .to.match(/^HTTP\/2 200/)
+        .and.not.to.match(/content-encoding/i);
+      for (let n = 1; n <= 3; n += 1) {
+        const id = await stage.publish(`user:${person.id}`);
+        await waitFor(() => said.includes(`id: ${id}\n\n`), { what: 'the event' });
+      }
+      const ended = once(curl, 'exit');
+      curl.kill();
+      await ended;
+      await waitFor(() => stage.service.hub.subscribers.size === 0, { what: 'the service to see it go' });
     });
-    await waitFor(() => said.includes('event: caught-up'), { what: 'the stream' });
-    expect(said)
-      .to.match(/^HTTP\/2 200/)
-      .and.not.to.match(/content-encoding/i);
-    for (let n = 1; n <= 3; n += 1) {
-      const id = await stage.publish(`user:${person.id}`);
-      await waitFor(() => said.includes(`id: ${id}\n\n`), { what: 'the event' });
-    }
-    const ended = once(curl, 'exit');
-    curl.kill();
-    await ended;
-    await waitFor(() => stage.service.hub.subscribers.size === 0, { what: 'the service to see it go' });
-  });
 });

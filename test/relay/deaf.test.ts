@@ -7,7 +7,8 @@ import { BlackHole } from '../support/black-hole.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { editFunction } from '../support/gate.ts';
 import { metric } from '../support/metrics.ts';
-import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { needPrograms } from '../support/programs.ts';
 import { untilAsleep, untilReads } from '../support/relay-waits.ts';
 import { startService } from '../support/service.ts';
 import { append, column, scalar } from '../support/session.ts';
@@ -134,7 +135,7 @@ describe('a relay that has no session that listens', function () {
   }
 
   it('through a transaction-pooling PgBouncer, where LISTEN is for nothing: polls, and takes no session lock', async function () {
-    if (findPgBouncer() === undefined) return this.skip();
+    needPrograms(this, 'pgbouncer');
     const bouncer = await startPgBouncer(database.serviceUrl, 'transaction');
     try {
       await serve({ ...NEVER, LISTEN_DATABASE_URL: bouncer.url }, database.url);

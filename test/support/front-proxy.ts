@@ -5,6 +5,7 @@ import { type AddressInfo, createServer, connect as dial } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { findProgram } from './programs.ts';
 import { waitFor } from './wait-for.ts';
 
 const run = promisify(execFile);
@@ -26,7 +27,7 @@ export class FrontProxy {
     count: number,
     configuration: (ports: readonly number[], dir: string) => string,
   ): Promise<FrontProxy> {
-    return FrontProxy.#start(count, '/usr/sbin/nginx', (ports, dir) => ({
+    return FrontProxy.#start(count, 'nginx', (ports, dir) => ({
       text: `daemon off; worker_processes 1; pid ${dir}/pid; error_log ${dir}/error.log;
         events {} http { access_log off;
         client_body_temp_path ${dir}/b; proxy_temp_path ${dir}/p; fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s;
@@ -37,9 +38,20 @@ export class FrontProxy {
 
   /** HAProxy; `configuration` is all of it. */
   static haproxy(count: number, configuration: (ports: readonly number[]) => string): Promise<FrontProxy> {
-    return FrontProxy.#start(count, '/usr/sbin/haproxy', (ports, dir) => ({
+    return FrontProxy.#start(count, 'haproxy', (ports, dir) => ({
       text: `${configuration(ports)}\n`,
       args: ['-db', '-f', join(dir, 'configuration')],
+    }));
+  }
+
+  /** Caddy; `configuration` is what follows the global options, given its ports and a directory with cert.pem and key.pem. */
+  static caddy(
+    count: number,
+    configuration: (ports: readonly number[], dir: string) => string,
+  ): Promise<FrontProxy> {
+    return FrontProxy.#start(count, 'caddy', (ports, dir) => ({
+      text: `{\n admin off\n auto_https disable_redirects\n}\n${configuration(ports, dir)}\n`,
+      args: ['run', '--adapter', 'caddyfile', '--config', join(dir, 'configuration')],
     }));
   }
 
@@ -67,14 +79,17 @@ export class FrontProxy {
     const ports = await Promise.all(Array.from({ length: count }, freePort));
     const { text, args } = configure(ports, dir);
     await writeFile(join(dir, 'configuration'), text);
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(findProgram(program) ?? program, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, HOME: dir, XDG_DATA_HOME: dir, XDG_CONFIG_HOME: dir },
+    });
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (words: string) => {
       said += words;
     });
     const proxy = new FrontProxy(ports, dir, child);
     await waitFor(() => Promise.all(ports.map(reachable)), {
-      what: `${program} to listen; it said: ${said}`,
+      what: () => `${program} to listen; it said: ${said}`,
     });
     return proxy;
   }

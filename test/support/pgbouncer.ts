@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync } from 'node:fs';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findProgram } from './programs.ts';
 import { waitFor } from './wait-for.ts';
 
 export interface PgBouncer {
@@ -12,19 +12,7 @@ export interface PgBouncer {
   stop(): Promise<void>;
 }
 
-const PROGRAM = '/usr/sbin/pgbouncer';
-
-/** Debian's package `pgbouncer`, which `.ci/run` installs; undefined where there is none. */
-export function findPgBouncer(): string | undefined {
-  try {
-    accessSync(PROGRAM);
-    return PROGRAM;
-  } catch {
-    return undefined;
-  }
-}
-
-/** A real PgBouncer before a test database. */
+/** A real PgBouncer before a test database; see `needPrograms`. */
 export async function startPgBouncer(
   databaseUrl: string,
   poolMode: 'transaction' | 'session',
@@ -48,7 +36,9 @@ ignore_startup_parameters = extra_float_digits
 `,
   );
   const asRoot = process.getuid?.() === 0 ? ['-u', 'nobody'] : [];
-  const child = spawn(PROGRAM, ['-q', ...asRoot, join(directory, 'ini')], { stdio: 'ignore' });
+  const child = spawn(findProgram('pgbouncer') ?? 'pgbouncer', ['-q', ...asRoot, join(directory, 'ini')], {
+    stdio: 'ignore',
+  });
   const ended = once(child, 'exit');
   await waitFor(() => accepts(child, listen), { what: 'PgBouncer to listen', timeoutMs: 10_000 });
   return {
