@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { needPrograms } from '../support/programs.ts';
 import { startService } from '../support/service.ts';
 
 /** Every name of a metric in a text. */
@@ -84,11 +85,7 @@ describe('what is watched', () => {
     const promtool = (...args: string[]): string => execFileSync('promtool', args, { encoding: 'utf8' });
 
     before(function () {
-      try {
-        promtool('--version');
-      } catch {
-        this.skip();
-      }
+      needPrograms(this, 'promtool');
     });
 
     it('the rules are rules', () => {

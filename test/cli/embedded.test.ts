@@ -7,6 +7,7 @@ import { runDoctor } from '../../src/cli/doctor.ts';
 import { plain } from '../../src/cli/terminal.ts';
 import { createPool } from '../../src/database.ts';
 import { type Follower, followWithEventsource } from '../clients/followers.ts';
+import { needPrograms } from '../support/programs.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -102,7 +103,8 @@ describe('settlewire serve without a database of ours', function () {
     ]);
   });
 
-  it('prints a curl line that works as pasted: the stream, with live events of the demo', async () => {
+  it('prints a curl line that works as pasted: the stream, with live events of the demo', async function () {
+    needPrograms(this, 'bash', 'curl');
     const shell = spawn('bash', ['-c', `exec ${first.curl}`], { stdio: ['ignore', 'pipe', 'ignore'] });
     let output = '';
     shell.stdout.setEncoding('utf8').on('data', (text: string) => {

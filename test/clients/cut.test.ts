@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import type { Service } from '../../src/service.ts';
 import { CuttingProxy } from '../support/cutting-proxy.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { needPrograms } from '../support/programs.ts';
 import { startService } from '../support/service.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, makeStream, outboxIds, type Person } from '../support/world.ts';
@@ -127,7 +128,8 @@ describe('a stream that is cut inside the block of an event', function () {
     });
   });
 
-  it('curl loses and repeats nothing', async () => {
+  it('curl loses and repeats nothing', async function () {
+    needPrograms(this, 'bash', 'curl');
     await change();
     const block = await lastBlock();
     const { length } = block;

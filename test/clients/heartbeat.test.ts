@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Service } from '../../src/service.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { needPrograms } from '../support/programs.ts';
 import { startService } from '../support/service.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -35,7 +36,8 @@ describe('clients of a quiet stream', () => {
     await database.drop();
   });
 
-  it('no application is handed a heartbeat', async () => {
+  it('no application is handed a heartbeat', async function () {
+    needPrograms(this, 'bash', 'curl');
     const url = `${service.url}/v1/events?topic=stream:${stream}`;
     const followers: Record<string, Follower> = {
       eventsource: followWithEventsource(url, payer.token),

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { needPrograms } from '../support/programs.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson, makeStream, outboxIds, type Person } from '../support/world.ts';
@@ -23,7 +24,8 @@ describe('clients of a service that goes and comes back', function () {
   let start: number;
   let takeBrowserGlobals: () => void;
 
-  before(async () => {
+  before(async function () {
+    needPrograms(this, 'bash', 'curl');
     takeBrowserGlobals = lendBrowserGlobals();
     database = await createTestDatabase();
     payer = await makePerson(database.pool, 1);
@@ -43,7 +45,7 @@ describe('clients of a service that goes and comes back', function () {
 
   after(async () => {
     await Promise.all(Object.values(followers ?? {}).map((follower) => follower.close()));
-    takeBrowserGlobals();
+    takeBrowserGlobals?.();
     await service?.kill();
     await database?.drop();
   });

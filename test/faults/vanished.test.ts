@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { FarHost, farHostMissing } from '../support/far-host.ts';
 import { metric } from '../support/metrics.ts';
+import { needPrograms } from '../support/programs.ts';
 import { Stage } from '../support/stage.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson } from '../support/world.ts';
@@ -16,6 +17,7 @@ describe('a client that vanishes without a word, behind a route that is dropped'
       console.log(`      NOT RUN: ${missing}`);
       this.skip();
     }
+    needPrograms(this, 'ip', 'curl');
     far = await FarHost.create();
     stage = await Stage.open({ HOST: '0.0.0.0', DEAD_PEER_RETRIES: '3', HEARTBEAT_SECONDS: '0.3' });
   });
