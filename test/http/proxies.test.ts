@@ -53,10 +53,6 @@ frontend front
 backend service
   server one 127.0.0.1:${port}`,
     );
-  });
-
-  before(async () => {
-    const { port } = new URL(stage.service.url);
     caddy = await FrontProxy.caddy(
       2,
       ([plain, secure], dir) => `
