@@ -1,4 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { SharedJoins } from '../../src/hub/shared-joins.ts';
 import { Chunk } from '../../src/sse/chunk.ts';
@@ -39,6 +41,24 @@ describe('shared joins', () => {
     await nextTurn();
     expect(joins.join([a, b]), 'and so on').not.to.equal(joined);
     expect(joins.hits).to.equal(1);
+  });
+
+  it('are memory for no longer than their turn, to the young collector already', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as (options: { type: 'minor' }) => void;
+    const parts = [Chunk.of('a'.repeat(32_768)), Chunk.of('b'.repeat(32_768))];
+    const joins = new SharedJoins();
+    joins.join(parts);
+    // What is in it now is old.
+    for (let time = 0; time < 3; time += 1) collect({ type: 'minor' });
+    const before = process.memoryUsage().arrayBuffers;
+    // Not so much that V8 would begin a full collection on its own.
+    for (let turn = 0; turn < 600; turn += 1) {
+      joins.join(parts);
+      await nextTurn();
+      if (turn % 10 === 9) collect({ type: 'minor' });
+    }
+    expect((process.memoryUsage().arrayBuffers - before) / 2 ** 20, 'MiB of 38').to.be.below(8);
   });
 
   it('are written to all who are behind by the same events, and to nobody else', async () => {
