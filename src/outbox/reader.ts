@@ -96,13 +96,17 @@ export async function readBatch(db: Queryable, after: number, max: number): Prom
  * Reads the events that follow a cursor without a gap: whoever takes an id later takes a higher one, so they need no horizon, and cost a
  * fraction of {@link readBatch}. Whether a writer is in flight is not known after it.
  * @param db a session, whose plans become the same for all parameters from the first read on. Planning for each cursor takes longer than
- *   all the rest, and to the planner one plan that may have to look into every partition never looks better.
+ *   all the rest, and to the planner one plan that may have to look into every partition never looks better. That plan's estimate grows with
+ *   the outbox, and beyond some hundred million rows each read of a few would be compiled first, so that is switched off with it.
  * @returns `after`: the id of the last row read; `max`: ids to look at
  */
 export function gaplessReader(db: Queryable): (after: number, max: number) => Promise<BatchEvents> {
   let planning: Promise<unknown> | undefined;
   return async (after, max) => {
-    planning ??= db.query({ text: 'set plan_cache_mode = force_generic_plan', rowMode: 'array' });
+    planning ??= db.query({
+      text: 'set plan_cache_mode = force_generic_plan; set jit = off',
+      rowMode: 'array',
+    });
     await planning;
     const { rows } = await db.query({
       name: 'outbox_read_gapless',

@@ -134,6 +134,7 @@ describe('events that follow a cursor without a gap', () => {
         'plans for one cursor',
       ).to.deep.equal(['0']);
       expect(await scalar(service, 'show plan_cache_mode')).to.equal('force_generic_plan');
+      expect(await scalar(service, 'show jit'), 'compiling a read of a few rows').to.equal('off');
     } finally {
       await service.end();
     }
