@@ -148,13 +148,17 @@ try {
   const load = {
     database: 'bench_settlewire',
     clients: 8,
-    seconds: SECONDS + 5,
+    seconds: SECONDS + 10,
     script: UPDATE_SCRIPT,
     rate: RATE,
   };
-  const loading = pgbench(postgres, load);
+  let loaded = true;
+  const loading = pgbench(postgres, load).finally(() => {
+    loaded = false;
+  });
   await probe(postgres, parts, 1);
   const polling = await probe(postgres, parts, SECONDS);
+  if (!loaded) throw new Error('the other events ended before the phase did');
   const rate = await loading;
   await Promise.all([parts.probe.close(), parts.bare.stop(), crowd.close()]);
   await service.terminate();

@@ -38,22 +38,20 @@ try {
     batchEvents: 1000,
     environment: { HEARTBEAT_SECONDS: '15' },
   });
-  await delay(FRESH_MS);
-  const beforeFresh = residentBytes(target.pid);
-  await delay(IDLE_MS);
-  const beforeIdle = residentBytes(target.pid);
+  await delay(FRESH_MS + IDLE_MS);
+  const before = residentBytes(target.pid);
   const idle = await Load.open({
     url: target.url,
     connections: SUBSCRIBERS,
     requests: topicRequests(TOPICS),
     caughtUp: true,
   });
-  const each = (before: number): number => (residentBytes(target.pid) - before) / SUBSCRIBERS / KIB;
+  const each = (): number => (residentBytes(target.pid) - before) / SUBSCRIBERS / KIB;
   await delay(FRESH_MS);
-  const fresh = each(beforeFresh);
+  const fresh = each();
   await delay(IDLE_MS);
   process.stdout.write(
-    `${machine()}\n${SUBSCRIBERS} idle subscribers: ${judge(each(beforeIdle), 'at most', 12)} KiB of resident memory each; ${fresh.toFixed(1)} right after the handshakes\n`,
+    `${machine()}\n${SUBSCRIBERS} idle subscribers: ${judge(each(), 'at most', 12)} KiB of resident memory each; ${fresh.toFixed(1)} right after the handshakes\n`,
   );
   await idle.close();
 

@@ -83,9 +83,10 @@ try {
       commits.bare.push(nowMicroseconds());
       await pause(5);
     } while (!over);
-    await waitFor(async () => (await arrivals()).length === before.live + commits.live.length, {
-      what: 'the last live event',
-    });
+    const all = async (): Promise<boolean> =>
+      (await arrivals()).length === before.live + commits.live.length &&
+      (await bareListener.report()).arrivals.length === before.bare + commits.bare.length;
+    await waitFor(all, { what: 'the last live event and the last row' });
     const since = (came: readonly number[], commits: readonly number[]): number[] =>
       commits.map((at, index) => ((came[index] ?? Number.NaN) - at) / 1000);
     return {

@@ -135,6 +135,17 @@ async function measure(postgres: BenchPostgres, flushMs: number): Promise<string
     process.stderr.write(`${lines.at(-1)?.join(' | ')}\n`);
   }
   process.stdout.write(`flush ${flushMs} ms: ${await checkExactness(postgres, subscribers)}\n`);
+  const delivered = await bareRelay.report();
+  const bare = await bareSubscribers.report();
+  const [written] = await postgres.query(
+    'bench_delivered',
+    'select count(*)::int as n, min(id)::int as first from plain_outbox',
+  );
+  process.stdout.write(
+    `the bare relay has read ${delivered.events} of ${written?.['n']} events since its start, its subscribers have ${bare.events}\n`,
+  );
+  if (bare.closed > 0 || bare.events < 0.4 * delivered.events || delivered.events === 0)
+    throw new Error('the bare relay did not deliver');
   await listener.end();
   await Promise.all([subscribers.close(), bareSubscribers.close(), bareRelay.stop()]);
   await service.terminate();

@@ -37,7 +37,7 @@ export class SharedJoins {
 
   /**
    * Not by clear(), which leaves a table behind that knows the next one and keeps what it held: once one of them is old, all that come after it
-   * wait for a full collection, with every joined page. That was 40 MiB of them in half of the runs of `npm run bench:replay`.
+   * wait for a full collection, with every joined page. That was up to 87 MiB in a run of `npm run bench:replay`.
    */
   readonly #forget = (): void => {
     this.#byFirst = new Map();

@@ -41,7 +41,7 @@ describe('what is watched', () => {
     reasons = new Set([...protocol.matchAll(/^\| `(\w+)` \|/gm)].map(([, reason = '']) => reason));
   });
 
-  after(() => database.drop());
+  after(() => database?.drop());
 
   for (const path of ['deploy/alerts.yaml', 'deploy/grafana.json']) {
     it(`${path} has only metrics that there are, and reasons that the protocol knows`, async () => {

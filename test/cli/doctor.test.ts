@@ -8,6 +8,7 @@ import { runDoctor } from '../../src/cli/doctor.ts';
 import { plain } from '../../src/cli/terminal.ts';
 import type { Finding } from '../../src/doctor/finding.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { needPrograms } from '../support/programs.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { failure } from '../support/session.ts';
 import { JWT_SECRET } from '../support/tokens.ts';
@@ -104,7 +105,8 @@ describe('settlewire doctor', function () {
     );
   });
 
-  it('as a command: colours on a terminal and nowhere else, nor with NO_COLOR', async () => {
+  it('as a command: colours on a terminal and nowhere else, nor with NO_COLOR', async function () {
+    needPrograms(this, 'script');
     const made = await ServiceProcess.create(environment, { command: ['doctor'], settings: {} });
     made.spawn();
     expect((await made.exit).code).to.equal(1);

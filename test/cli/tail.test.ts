@@ -8,6 +8,7 @@ import { runTail } from '../../src/cli/tail.ts';
 import { plain } from '../../src/cli/terminal.ts';
 import type { Service } from '../../src/service.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { needPrograms } from '../support/programs.ts';
 import { startService } from '../support/service.ts';
 import { ServiceProcess } from '../support/service-process.ts';
 import { column, failure } from '../support/session.ts';
@@ -306,7 +307,8 @@ describe('settlewire tail', function () {
     });
   });
 
-  it('as a command in a pipe: a token on standard input, and a reader that has had enough', async () => {
+  it('as a command in a pipe: a token on standard input, and a reader that has had enough', async function () {
+    needPrograms(this, 'bash');
     const loader = new URL('../support/typescript.mjs', import.meta.url).pathname;
     const tail = `PORT=${new URL(service.url).port} node --import ${loader} src/main.ts tail --token-file - --cursor oldest --json`;
     const shell = spawn('bash', ['-c', `${tail} | head -n 2; echo "\${PIPESTATUS[0]}"`], {

@@ -45,9 +45,9 @@ describe('a stream that is cut inside the block of an event', function () {
   });
 
   after(async () => {
-    takeBrowserGlobals();
-    await service.stop();
-    await database.drop();
+    takeBrowserGlobals?.();
+    await service?.stop();
+    await database?.drop();
   });
 
   /** The last event, as bytes on the wire. */

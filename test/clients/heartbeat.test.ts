@@ -31,9 +31,9 @@ describe('clients of a quiet stream', () => {
   });
 
   after(async () => {
-    takeBrowserGlobals();
-    await service.stop();
-    await database.drop();
+    takeBrowserGlobals?.();
+    await service?.stop();
+    await database?.drop();
   });
 
   it('no application is handed a heartbeat', async function () {

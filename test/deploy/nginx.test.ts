@@ -12,7 +12,7 @@ import { makePerson, outboxIds, type Person } from '../support/world.ts';
 describe('deploy/nginx.conf, with two instances', function () {
   this.timeout(60_000);
   let database: TestDatabase;
-  let instances: ServiceProcess[];
+  const instances: ServiceProcess[] = [];
   let nginx: FrontProxy;
   let ana: Person;
 
@@ -21,10 +21,7 @@ describe('deploy/nginx.conf, with two instances', function () {
     database = await createTestDatabase();
     ana = await makePerson(database.pool, 1);
     const settings = { TRUST_PROXY: '1', AUTH_FAILURES_PER_MINUTE: '1' };
-    instances = [
-      await ServiceProcess.start(database.url, settings),
-      await ServiceProcess.start(database.url, settings),
-    ];
+    for (let n = 0; n < 2; n += 1) instances.push(await ServiceProcess.start(database.url, settings));
     const file = await readFile('deploy/nginx.conf', 'utf8');
     nginx = await FrontProxy.nginx(1, ([port]) =>
       file
@@ -36,7 +33,7 @@ describe('deploy/nginx.conf, with two instances', function () {
 
   after(async () => {
     await nginx?.stop();
-    await Promise.all(instances?.map((instance) => instance.kill()) ?? []);
+    await Promise.all(instances.map((instance) => instance.kill()));
     await database?.drop();
   });
 

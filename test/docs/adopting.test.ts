@@ -39,8 +39,8 @@ describe('docs/adopting.md: tables that are not ours', () => {
 
   after(async () => {
     await service?.stop();
-    await app.end();
-    await database.drop();
+    await app?.end();
+    await database?.drop();
   });
 
   afterEach(() => {

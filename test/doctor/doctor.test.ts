@@ -58,7 +58,7 @@ describe('the doctor, on real databases', function () {
     await Promise.all(others.splice(0).map((other) => other.drop()));
   });
 
-  after(() => database.drop());
+  after(() => database?.drop());
 
   /** The one setting that a fresh Postgres has as we do not like it. */
   function settle({ url, pool }: TestDatabase): Promise<unknown> {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect } from 'chai';
 import { FrontProxy } from '../support/front-proxy.ts';
@@ -21,6 +21,7 @@ describe('a stream through a proxy', function () {
   let haproxy: FrontProxy;
   let caddy: FrontProxy;
   const clients: SseClient[] = [];
+  const curls: ChildProcess[] = [];
 
   before(async function () {
     needPrograms(this, 'nginx', 'haproxy', 'caddy', 'openssl', 'curl');
@@ -74,6 +75,7 @@ https://localhost:${secure} {
 
   afterEach(() => {
     for (const client of clients.splice(0)) client.close();
+    for (const curl of curls.splice(0)) curl.kill();
   });
 
   after(async () => {
@@ -147,6 +149,7 @@ https://localhost:${secure} {
         ...['-sNk', '--http2', '--compressed', '-D', '-', '-H', `Authorization: Bearer ${person.token}`],
         `https://localhost:${port()}/v1/events?topic=user:${person.id}`,
       ]);
+      curls.push(curl);
       let said = '';
       curl.stdout.setEncoding('utf8').on('data', (text: string) => {
         said += text;

@@ -45,12 +45,14 @@ describe('shared joins', () => {
 
   it('are memory for no longer than their turn, to the young collector already', async () => {
     setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as (options: { type: 'minor' }) => void;
+    const collect = runInNewContext('gc') as (options?: { type: 'minor' }) => void;
     const parts = [Chunk.of('a'.repeat(32_768)), Chunk.of('b'.repeat(32_768))];
     const joins = new SharedJoins();
     joins.join(parts);
     // What is in it now is old.
     for (let time = 0; time < 3; time += 1) collect({ type: 'minor' });
+    // And nothing of other tests is left to be collected meanwhile.
+    collect();
     const before = process.memoryUsage().arrayBuffers;
     // Not so much that V8 would begin a full collection on its own.
     for (let turn = 0; turn < 600; turn += 1) {
@@ -58,7 +60,8 @@ describe('shared joins', () => {
       await nextTurn();
       if (turn % 10 === 9) collect({ type: 'minor' });
     }
-    expect((process.memoryUsage().arrayBuffers - before) / 2 ** 20, 'MiB of 38').to.be.below(8);
+    const grown = (process.memoryUsage().arrayBuffers - before) / 2 ** 20;
+    expect(grown, 'MiB of 38').to.be.within(-1, 8);
   });
 
   it('are written to all who are behind by the same events, and to nobody else', async () => {

@@ -45,9 +45,9 @@ describe('a relay that has no session that listens', function () {
 
   afterEach(async () => {
     for (const client of clients.splice(0)) client.close();
-    await service.stop();
-    await proxy.stop();
-    await database.drop();
+    await service?.stop();
+    await proxy?.stop();
+    await database?.drop();
   });
 
   async function serve(environment: Record<string, string>, url = proxy.url): Promise<void> {

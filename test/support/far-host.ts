@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
+import { findProgram } from './programs.ts';
 import { waitFor } from './wait-for.ts';
 
 const run = promisify(execFile);
@@ -40,7 +41,7 @@ export class FarHost {
   /** Follows a stream from there; resolves when `until` has come. */
   async follow(url: string, token: string, until: string): Promise<void> {
     const curl = spawn(
-      'ip',
+      findProgram('ip') ?? 'ip',
       [...['netns', 'exec', this.#name, 'curl', '-sN'], ...['-H', `Authorization: Bearer ${token}`, url]],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
@@ -69,5 +70,5 @@ export class FarHost {
 }
 
 async function ip(...args: string[]): Promise<void> {
-  await run('ip', args);
+  await run(findProgram('ip') ?? 'ip', args);
 }

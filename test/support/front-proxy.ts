@@ -50,7 +50,7 @@ export class FrontProxy {
     configuration: (ports: readonly number[], dir: string) => string,
   ): Promise<FrontProxy> {
     return FrontProxy.#start(count, 'caddy', (ports, dir) => ({
-      text: `{\n admin off\n auto_https disable_redirects\n}\n${configuration(ports, dir)}\n`,
+      text: `{\n admin off\n grace_period 1s\n auto_https disable_redirects\n}\n${configuration(ports, dir)}\n`,
       args: ['run', '--adapter', 'caddyfile', '--config', join(dir, 'configuration')],
     }));
   }
@@ -88,14 +88,19 @@ export class FrontProxy {
       said += words;
     });
     const proxy = new FrontProxy(ports, dir, child);
-    await waitFor(() => Promise.all(ports.map(reachable)), {
-      what: () => `${program} to listen; it said: ${said}`,
-    });
-    return proxy;
+    try {
+      await waitFor(() => Promise.all(ports.map(reachable)), {
+        what: () => `${program} to listen; it said: ${said}`,
+      });
+      return proxy;
+    } catch (error) {
+      await proxy.stop();
+      throw error;
+    }
   }
 
   async stop(): Promise<void> {
-    if (this.#child.exitCode === null) {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, 'exit');
       this.#child.kill('SIGTERM');
       await ended;

@@ -40,15 +40,18 @@ ignore_startup_parameters = extra_float_digits
     stdio: 'ignore',
   });
   const ended = once(child, 'exit');
-  await waitFor(() => accepts(child, listen), { what: 'PgBouncer to listen', timeoutMs: 10_000 });
-  return {
-    url: `postgres://${username}:x@127.0.0.1:${listen}/${name}`,
-    stop: async () => {
-      child.kill('SIGQUIT');
-      await ended;
-      await rm(directory, { recursive: true, force: true });
-    },
+  const stop = async (): Promise<void> => {
+    child.kill('SIGQUIT');
+    await ended;
+    await rm(directory, { recursive: true, force: true });
   };
+  try {
+    await waitFor(() => accepts(child, listen), { what: 'PgBouncer to listen', timeoutMs: 10_000 });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { url: `postgres://${username}:x@127.0.0.1:${listen}/${name}`, stop };
 }
 
 async function accepts(child: ChildProcess, port: number): Promise<boolean> {
