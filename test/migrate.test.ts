@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { MigrationError, type MigrationSet, migrate, pendingMigrations } from '../src/migrate.ts';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from './support/database.ts';
+import { waitFor } from './support/wait-for.ts';
 
 const BASE = '0001_outbox_base.sql';
 const MORE = '0003_outbox_more.sql';
@@ -71,9 +72,25 @@ describe('migrations', () => {
   });
 
   it('migrates once when four instances start together', async () => {
-    // Long enough for the others to come while one is at it.
-    await write(BASE, 'create table base (id int); select pg_sleep(0.2);');
-    const results = await Promise.all([run(), run(), run(), run()]);
+    // One stops in its first file until the others wait for it.
+    const gate = await database.pool.connect();
+    await gate.query('select pg_advisory_lock(1)');
+    await write(BASE, 'create table base (id int); select pg_advisory_xact_lock(1);');
+    const running = [run(), run(), run(), run()];
+    await waitFor(
+      async () => {
+        const { rows } = await database.pool.query<{ waiting: number }>(
+          `select count(*)::int as waiting from pg_locks
+            where not granted and locktype = 'advisory'
+              and database = (select oid from pg_database where datname = current_database())`,
+        );
+        return rows[0]?.waiting === 4;
+      },
+      { what: 'all four to wait' },
+    );
+    await gate.query('select pg_advisory_unlock(1)');
+    gate.release();
+    const results = await Promise.all(running);
     expect(results.flatMap(({ applied }) => applied)).to.have.length(3);
     expect(results.filter(({ applied }) => applied.length === 3)).to.have.length(1);
   });

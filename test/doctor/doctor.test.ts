@@ -239,7 +239,7 @@ describe('the doctor, on real databases', function () {
       const holder = await session();
       await holder.query('begin');
       await append(holder);
-      // Whatever keeps it busy until it is cancelled.
+      // Nobody waits for it to end: it is cancelled.
       const busy = holder.query('select pg_sleep(20)').catch(() => {});
       expect(gradesOf('horizon', await look(database))).to.deep.equal(['warn']);
       await database.pool.query('select pg_cancel_backend($1)', [holder.pid]);
