@@ -22,15 +22,19 @@ export class Hub {
   readonly #byTopic = new Map<string, Audience>();
   readonly #ofAll = new Set<Subscriber>();
   readonly #subscribers = new Set<Subscriber>();
-  readonly turns = new Turns(REPLAY_SHARE_MS);
+  readonly turns: Turns;
   readonly joins = new SharedJoins();
   #window: ReplayWindow;
   #cursor = 0;
   #history: History = { epoch: '', firstId: 0, oldest: 0 };
 
-  /** @param windowLimits bounds of the replay window, in events and bytes */
-  constructor(windowLimits: { maxEvents: number; maxBytes: number }) {
+  /**
+   * @param windowLimits bounds of the replay window, in events and bytes
+   * @param replayShareMs how long replays may keep the event loop to themselves, in milliseconds
+   */
+  constructor(windowLimits: { maxEvents: number; maxBytes: number }, replayShareMs = REPLAY_SHARE_MS) {
     this.#windowLimits = windowLimits;
+    this.turns = new Turns(replayShareMs);
     this.#window = new ReplayWindow(0, windowLimits);
   }
 
