@@ -52,6 +52,11 @@ export function watchRelay(
   });
   metrics.watchTotal('settlewire_relay_rings', 'Rings heard.', () => relay.stats.rings);
   metrics.watchTotal('settlewire_relay_reads', 'Reads of the outbox.', () => relay.stats.reads);
+  metrics.watchTotal(
+    'settlewire_relay_looks',
+    'Reads that looked for writers in flight; the others read what followed without a gap.',
+    () => relay.stats.looks,
+  );
   metrics.watchTotal('settlewire_relay_events', 'Events read.', () => relay.stats.events);
   metrics.watchTotal(
     'settlewire_relay_listen_losses',

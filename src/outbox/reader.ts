@@ -110,7 +110,7 @@ export function gaplessReader(db: Queryable): (after: number, max: number) => Pr
     await planning;
     const { rows } = await db.query({
       name: 'outbox_read_gapless',
-      text: `select id, topic, type, data::text, extract(epoch from created_at), extract(epoch from clock_timestamp())
+      text: `select id, topic, type, data::text, extract(epoch from created_at), case when id = $1::bigint + 1 then extract(epoch from clock_timestamp()) end
                from outbox
               where id > $1 and id <= $1::bigint + $2::integer
               order by id`,
@@ -122,6 +122,9 @@ export function gaplessReader(db: Queryable): (after: number, max: number) => Pr
     return { events: gapless.map(toEvent), ...timesOf(gapless, gapless[0]?.[5]) };
   };
 }
+
+/** As {@link gaplessReader} makes it. */
+export type GaplessReader = ReturnType<typeof gaplessReader>;
 
 /** The cursor of a reader that starts now, and the history it is in; opens a new epoch if the cluster is another one than before. */
 export async function readHead(db: Queryable): Promise<{ cursor: number; history: History }> {

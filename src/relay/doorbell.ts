@@ -15,7 +15,8 @@ import type { RelayStats } from './stats.ts';
  *
  * Either the writer sees the sleeper or the sleeper sees the writer. A ring may still arrive while its writer's mark is up, when
  * the horizon hides its rows: that read saw a writer in flight, so the relay reads again soon and does not wait.
- * Before that read a relay that was rung hands on what needs no horizon (gaplessReader()); that read decides nothing.
+ * Before that read a relay that was rung hands on what needs no horizon (gaplessReader()); that read decides nothing. Awake, most
+ * polls are reads of that kind, and nothing else.
  *
  * States of the relay's session:
  *

@@ -13,14 +13,17 @@ const QUIET_WINDOWS = 5;
 /** Fewer reads than that in a window, which found a writer after a writer, say nothing: 20 a second. */
 const LEAST_CONTENDED = 4;
 
+/** While events flow, writers are looked for, and what retention has dropped, every so many milliseconds. */
+const LOOK_MS = 40;
+
 /** What happened since the last read. */
 export interface Seen {
   /** Rings heard. */
   readonly rings: number;
   /** Events read. */
   readonly events: number;
-  /** The read found a writer in flight, and another one than the last read did. */
-  readonly contended: boolean;
+  /** The read found a writer in flight, and another one than the last read that looked for one; undefined if it did not look. */
+  readonly contended?: boolean;
 }
 
 /**
@@ -39,6 +42,7 @@ export class Pace {
   #eventful = 0;
   #contended = 0;
   #quietWindows = 0;
+  #lookDue = 0;
 
   /** @param now milliseconds, of a clock that never goes back */
   constructor(options: PaceOptions, now: number) {
@@ -50,12 +54,22 @@ export class Pace {
     return this.#awake;
   }
 
+  /**
+   * Events come and writers were looked for a moment ago: a poll may read what follows without a gap and no more. After one that found
+   * nothing the next poll looks, since an id that never appears is a gap for ever.
+   */
+  flows(now: number): boolean {
+    return this.#awake && now < this.#lookDue;
+  }
+
   /** Takes note of a read. */
   note(now: number, { rings, events, contended }: Seen): void {
     this.#rings += rings;
     this.#events += events;
-    this.#eventful += events > 0 || contended ? 1 : 0;
+    this.#eventful += contended !== undefined && (events > 0 || contended) ? 1 : 0;
     this.#contended += contended ? 1 : 0;
+    if (events === 0) this.#lookDue = 0;
+    else if (contended !== undefined) this.#lookDue = now + LOOK_MS;
     const { wakeRingsPerSecond } = this.#options;
     const elapsedMs = now - this.#windowStart;
     // More rings than a whole window may have decide at once: each one more would make a commit wait.

@@ -1,37 +1,27 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
-import type { Hub } from '../hub/hub.ts';
-import type { Batch, BatchEvents } from '../outbox/reader.ts';
-import { gaplessReader, readBatch, readHead, readMark, replaceEpoch } from '../outbox/reader.ts';
+import { gaplessReader } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
+import { HandOver, type HandOverOptions } from './hand-over.ts';
 import { Pace, type PaceOptions } from './pace.ts';
 import { pauseAfter, SessionSocket } from './session.ts';
-import { isSetBack } from './set-back.ts';
 import { type Stall, StallWatch } from './stall.ts';
-import { newStats, type RelayLog, type RelayMode, type RelayStats } from './stats.ts';
+import { newStats, type RelayMode, type RelayStats } from './stats.ts';
 
-export interface RelayOptions extends PaceOptions {
+export interface RelayOptions extends PaceOptions, Omit<HandOverOptions, 'stats'> {
   /** A direct connection: LISTEN and session locks do not survive a transaction-pooling proxy. */
   readonly connectionString: string;
-  readonly hub: Hub;
-  readonly log: RelayLog;
-  /** Most events in one read. */
-  readonly batchEvents: number;
   /** Time between reads while awake, in milliseconds. */
   readonly pollIntervalMs: number;
   /** Longest time without a read, in milliseconds. */
   readonly safetyPollMs: number;
   /** In which a connection must stand, a query be answered and a self-test ring arrive. */
   readonly timeoutMs: number;
-  /** Called for each batch that was handed on, with its size and the seconds since the append of its first event. */
-  readonly onDispatch: (events: number, lagSeconds: number) => void;
   /** A writer that holds the horizon for longer is reported. */
   readonly stallAlertSeconds: number;
 }
 
 const LONGEST_PAUSE_MS = 50;
-/** Whoever is rung has few events to read. */
-const MOST_GAPLESS = 100;
 /** A database that is slow, not gone, gets at most so many times the time-out for a query. */
 const MOST_PATIENCE = 8;
 
@@ -41,11 +31,7 @@ export class Relay {
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #doorbell: Doorbell | undefined;
-  #begun = false;
-  /** After a full batch there is more: it is read while that one is handed on. */
-  #ahead: { readonly batch: Promise<Batch>; readonly askedMs: number } | undefined;
-  /** Of the event at the hub's cursor; undefined if the cursor is the start of an epoch. */
-  #mark: string | undefined;
+  readonly #handOver: HandOver;
   #caughtUp = false;
   readonly #stallWatch: StallWatch;
   /** Twice as many after each session that came and went without having caught up, or a query that takes longer than the time-out would never end. */
@@ -54,6 +40,7 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     this.#options = options;
+    this.#handOver = new HandOver({ ...options, stats: this.stats });
     this.#stallWatch = new StallWatch(options.stallAlertSeconds);
   }
 
@@ -105,7 +92,6 @@ export class Relay {
 
   /** One pair of sessions, from connecting until one of them is lost or the relay stops. */
   async #session(onCaughtUp: () => void): Promise<void> {
-    this.#ahead = undefined;
     const { connectionString, timeoutMs, log } = this.#options;
     const socket = new SessionSocket({
       connectionString,
@@ -120,7 +106,7 @@ export class Relay {
       await client.connect();
       doorbell.open();
       this.#patience = Math.min(this.#patience * 2, MOST_PATIENCE);
-      await this.#begin(client);
+      await this.#handOver.open(client);
       await this.#follow(client, doorbell, onCaughtUp);
     } finally {
       this.#doorbell = undefined;
@@ -128,32 +114,10 @@ export class Relay {
     }
   }
 
-  /** Goes on from the hub's cursor if that is still possible, else begins anew at the head. */
-  async #begin(client: Client): Promise<void> {
-    const { hub, log } = this.#options;
-    let { cursor, history } = await readHead(client);
-    if (this.#begun) {
-      if (await isSetBack(client, hub, this.#mark, history)) {
-        log.warn(
-          { cursor: hub.cursor },
-          'relay: the database was set back behind events that were delivered',
-        );
-        await replaceEpoch(client, history.epoch);
-        ({ cursor, history } = await readHead(client));
-      } else if (history.epoch === hub.history.epoch && hub.cursor >= history.oldest) return;
-      log.warn(
-        { cursor: hub.cursor, history },
-        'relay: another epoch, or it was away for longer than events are kept: beginning anew, clients get a reset',
-      );
-    }
-    this.#mark = await readMark(client, cursor);
-    hub.begin(cursor, history);
-    this.#begun = true;
-  }
-
   /** Reads and waits until a session is lost or the relay stops. See doorbell.ts for the order of the steps. */
   async #follow(client: Client, doorbell: Doorbell, onCaughtUp: () => void): Promise<void> {
-    const { batchEvents, pollIntervalMs, safetyPollMs } = this.#options;
+    const { batchEvents, safetyPollMs } = this.#options;
+    const handOver = this.#handOver;
     const pace = new Pace(this.#options, performance.now());
     let { rings } = this.stats;
     let horizon = Number.POSITIVE_INFINITY;
@@ -161,17 +125,24 @@ export class Relay {
     const readGapless = gaplessReader(client);
     while (!this.#stop.signal.aborted) {
       // A read that has begun before falling asleep cannot be the one that is to follow it: whatever it finds, another one comes.
-      const ahead = this.#ahead !== undefined;
+      const ahead = handOver.isAhead;
+      const readAtMs = performance.now();
       let gapless = 0;
       if (!ahead) {
         if (pace.awake) await doorbell.wakeUp();
         else await doorbell.fallAsleep();
         const rung = doorbell.answer();
         // Whoever hears rings is not behind a pooler that would give the session, and its settings, to others.
-        if (rung && doorbell.asleep) gapless = await this.#readGapless(readGapless);
+        const flows = doorbell.hears && pace.flows(readAtMs);
+        if (flows || (rung && doorbell.asleep)) gapless = await handOver.gapless(readGapless);
+        if (flows) {
+          pace.note(performance.now(), { rings: this.stats.rings - rings, events: gapless });
+          rings = this.stats.rings;
+          if (gapless < handOver.mostGapless) await this.#pauseSince(readAtMs);
+          continue;
+        }
       }
-      const readAtMs = performance.now();
-      const batch = await this.#read(client);
+      const batch = await handOver.batch(client);
       pace.note(performance.now(), {
         rings: this.stats.rings - rings,
         events: gapless + batch.events.length,
@@ -197,51 +168,14 @@ export class Relay {
           gapless + batch.events.length > 0 ? 0 : Math.min(Math.max(1, pauseMs * 2), LONGEST_PAUSE_MS);
         await this.#pause(pauseMs);
       } else {
-        // From read to read: the time that this one took does not come on top.
-        await this.#pause(Math.max(1, readAtMs + pollIntervalMs - performance.now()));
+        await this.#pauseSince(readAtMs);
       }
     }
   }
 
-  async #read(client: Client): Promise<Batch> {
-    const { hub, batchEvents } = this.#options;
-    const batch = await (this.#ahead?.batch ?? readBatch(client, hub.cursor, batchEvents));
-    // What was read ahead has waited here until its predecessor was handed on.
-    const answeredMs = this.#ahead?.askedMs ?? performance.now();
-    this.#ahead = undefined;
-    this.stats.reads += 1;
-    const other = batch.history.epoch !== hub.history.epoch || batch.history.oldest > hub.cursor;
-    // With nobody in flight the horizon is the last id given out: it goes back only if somebody has set it back.
-    if (other || (!batch.inFlight && batch.horizon < hub.cursor)) {
-      await this.#begin(client);
-      return { ...batch, events: [], inFlight: true };
-    }
-    hub.setHistory(batch.history);
-    const last = batch.events.at(-1);
-    if (last !== undefined && batch.events.length === batchEvents) {
-      this.#ahead = { batch: readBatch(client, last.id, batchEvents), askedMs: performance.now() };
-      this.#ahead.batch.catch(() => {});
-    }
-    this.#handOn(batch, answeredMs);
-    return batch;
-  }
-
-  /** Hands on what needs no horizon, before the read that looks for writers; returns how many. */
-  async #readGapless(read: ReturnType<typeof gaplessReader>): Promise<number> {
-    const { hub, batchEvents } = this.#options;
-    const batch = await read(hub.cursor, Math.min(batchEvents, MOST_GAPLESS));
-    this.stats.reads += 1;
-    this.#handOn(batch, performance.now());
-    return batch.events.length;
-  }
-
-  #handOn({ events, mark, lagSeconds }: BatchEvents, answeredMs: number): void {
-    if (lagSeconds === undefined) return;
-    this.stats.events += events.length;
-    this.stats.lagSeconds = lagSeconds.last;
-    this.#mark = mark;
-    this.#options.hub.dispatch(events);
-    this.#options.onDispatch(events.length, lagSeconds.first + (performance.now() - answeredMs) / 1000);
+  /** From read to read: the time that this one took does not come on top. */
+  async #pauseSince(readAtMs: number): Promise<void> {
+    await this.#pause(Math.max(1, readAtMs + this.#options.pollIntervalMs - performance.now()));
   }
 
   async #pause(ms: number): Promise<void> {

@@ -11,6 +11,8 @@ export type RelayMode = (typeof RELAY_MODES)[number];
 /** What the relay has done since it was made; but for the lag it never goes down. */
 export interface RelayStats {
   reads: number;
+  /** Reads that looked for writers in flight, in the lock table. */
+  looks: number;
   events: number;
   rings: number;
   reconnects: number;
@@ -23,5 +25,14 @@ export interface RelayStats {
 }
 
 export function newStats(): RelayStats {
-  return { reads: 0, events: 0, rings: 0, reconnects: 0, listenLosses: 0, keyLosses: 0, lagSeconds: 0 };
+  return {
+    reads: 0,
+    looks: 0,
+    events: 0,
+    rings: 0,
+    reconnects: 0,
+    listenLosses: 0,
+    keyLosses: 0,
+    lagSeconds: 0,
+  };
 }

@@ -399,6 +399,8 @@ turn:
 read:
     if
     :: readGapless()
+    /* Awake, some polls read no more than that. */
+    :: readGapless(); goto turn
     :: true
     fi;
 #ifdef MUTANT_ROWS_BEFORE_LOCKS

@@ -77,6 +77,34 @@ describe('the pace of a relay', () => {
     expect(pace.awake).to.equal(false);
   });
 
+  it('lets polls pass without a look for writers while events flow, for 40 ms, and not after one that found nothing', () => {
+    const pace = new Pace(options, 0);
+    const look = (now: number, events: number): void =>
+      pace.note(now, { rings: 0, events, contended: false });
+    look(10, 5);
+    expect(pace.flows(11), 'asleep').to.equal(false);
+    pace.note(12, { rings: 50, events: 5, contended: false });
+    expect(pace.awake).to.equal(true);
+    expect(pace.flows(51)).to.equal(true);
+    pace.note(51, { rings: 0, events: 1 });
+    expect(pace.flows(52), 'only a look puts off the next').to.equal(false);
+    look(52, 0);
+    expect(pace.flows(53), 'a look that found nothing').to.equal(false);
+    look(53, 1);
+    expect(pace.flows(54)).to.equal(true);
+    pace.note(58, { rings: 0, events: 0 });
+    expect(pace.flows(59), 'a poll that found nothing').to.equal(false);
+  });
+
+  it('judges queues by the reads that looked for writers', () => {
+    const pace = new Pace(options, 0);
+    pace.note(100, { rings: 0, events: 1, contended: true });
+    for (let now = 101; now <= 150; now += 1) pace.note(now, { rings: 0, events: 10 });
+    for (let now = 151; now <= 200; now += 10) pace.note(now, { rings: 0, events: 1, contended: true });
+    pace.note(200, { rings: 0, events: 1, contended: false });
+    expect(pace.awake).to.equal(true);
+  });
+
   it('counts reads, not events: writers who queue up may append many in one transaction', () => {
     const pace = new Pace(options, 0);
     for (let now = 25; now <= 200; now += 25)
