@@ -15,8 +15,8 @@ import type { RelayStats } from './stats.ts';
  *
  * Either the writer sees the sleeper or the sleeper sees the writer. A ring may still arrive while its writer's mark is up, when
  * the horizon hides its rows: that read saw a writer in flight, so the relay reads again soon and does not wait.
- * Before that read a relay that was rung hands on what needs no horizon (gaplessReader()); that read decides nothing. Awake, most
- * polls are reads of that kind, and nothing else.
+ * Before that read a relay that was rung hands on what needs no horizon (gaplessReader()); that read decides nothing. Awake, while
+ * events flow, so are most polls, and nothing else.
  *
  * States of the relay's session:
  *
@@ -88,9 +88,10 @@ export class Doorbell {
     this.#asleep = rows[0]?.held === true;
   }
 
-  /** Lets go of the key, so that writers ring no more. */
+  /** Lets go of the key, so that writers ring no more; a listener that has come meanwhile is tried under load as well. */
   async wakeUp(): Promise<void> {
     this.#throwIfLost();
+    if (this.#listener.untried) await this.#ringMyself();
     if (!this.#asleep) return;
     const { rows } = await this.#client.query(`select pg_advisory_unlock_shared(${KEY}) as held`);
     this.#asleep = false;

@@ -22,7 +22,7 @@ export interface Seen {
   readonly rings: number;
   /** Events read. */
   readonly events: number;
-  /** The read found a writer in flight, and another one than the last read that looked for one; undefined if it did not look. */
+  /** The read found a writer in flight, and another one than the last read that looked for one; undefined if it did not look: it counts as that one. */
   readonly contended?: boolean;
 }
 
@@ -43,6 +43,7 @@ export class Pace {
   #contended = 0;
   #quietWindows = 0;
   #lookDue = 0;
+  #lastContended = false;
 
   /** @param now milliseconds, of a clock that never goes back */
   constructor(options: PaceOptions, now: number) {
@@ -66,8 +67,9 @@ export class Pace {
   note(now: number, { rings, events, contended }: Seen): void {
     this.#rings += rings;
     this.#events += events;
-    this.#eventful += contended !== undefined && (events > 0 || contended) ? 1 : 0;
-    this.#contended += contended ? 1 : 0;
+    this.#lastContended = contended ?? this.#lastContended;
+    this.#eventful += events > 0 || this.#lastContended ? 1 : 0;
+    this.#contended += this.#lastContended ? 1 : 0;
     if (events === 0) this.#lookDue = 0;
     else if (contended !== undefined) this.#lookDue = now + LOOK_MS;
     const { wakeRingsPerSecond } = this.#options;

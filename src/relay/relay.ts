@@ -133,7 +133,7 @@ export class Relay {
         else await doorbell.fallAsleep();
         const rung = doorbell.answer();
         // Whoever hears rings is not behind a pooler that would give the session, and its settings, to others.
-        const flows = doorbell.hears && pace.flows(readAtMs);
+        const flows = this.#caughtUp && doorbell.hears && pace.flows(readAtMs);
         if (flows || (rung && doorbell.asleep)) gapless = await handOver.gapless(readGapless);
         if (flows) {
           pace.note(performance.now(), { rings: this.stats.rings - rings, events: gapless });

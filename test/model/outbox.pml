@@ -400,7 +400,7 @@ read:
     if
     :: readGapless()
     /* Awake, some polls read no more than that. */
-    :: readGapless(); goto turn
+    :: d_step { rung[me] = false }; readGapless(); goto turn
     :: true
     fi;
 #ifdef MUTANT_ROWS_BEFORE_LOCKS

@@ -198,50 +198,6 @@ describe('the doorbell', () => {
     expect(client.ids).to.deep.equal(await outboxIds(pool, undefined, start));
   });
 
-  it('awake, polls read what follows without a gap, and look for writers only now and then', async () => {
-    service = await startService(database.url, {
-      ...NEVER,
-      WAKE_RINGS_PER_SECOND: '20',
-      SLEEP_EVENTS_PER_SECOND: '1',
-    });
-    const client = await subscribe();
-    await untilAsleep(service);
-    const writer = await session();
-    const stranger = await session();
-    const passedBy = async () =>
-      (await metric(service, 'settlewire_relay_reads')) - (await metric(service, 'settlewire_relay_looks'));
-    await waitFor(
-      async () => {
-        await append(writer);
-        return (await metric(service, 'settlewire_relay_asleep')) === 0 && (await sleepers()).length === 0;
-      },
-      { what: 'the relay to stay awake' },
-    );
-    const before = await passedBy();
-    await waitFor(
-      async () => {
-        await append(writer);
-        return (await passedBy()) > before + 50;
-      },
-      { what: 'polls that do not look at the locks' },
-    );
-    // Ids that never appear and ids that come late: both are gaps, and only the first kind is passed.
-    for (let n = 0; n < 20; n += 1) {
-      await stranger.query('begin');
-      await append(stranger);
-      const behind = await append(writer);
-      if (n % 2 === 0) {
-        await untilReads(service, 3);
-        expect(client.ids, 'what lies behind a writer in flight').not.to.include(behind);
-      }
-      await stranger.query(n % 4 < 2 ? 'rollback' : 'commit');
-      await append(writer);
-    }
-    const all = await outboxIds(pool, undefined, start);
-    await client.received(all.length);
-    expect(client.ids).to.deep.equal(all);
-  });
-
   for (const events of [1, 3])
     it(`is not rung by writers who queue up behind a slow disk, though that makes few rings: transactions of ${events}`, async () => {
       service = await startService(database.url, { ...NEVER, WAKE_RINGS_PER_SECOND: '1000000' });

@@ -96,14 +96,21 @@ describe('the pace of a relay', () => {
     expect(pace.flows(59), 'a poll that found nothing').to.equal(false);
   });
 
-  it('judges queues by the reads that looked for writers', () => {
-    const pace = new Pace(options, 0);
-    pace.note(100, { rings: 0, events: 1, contended: true });
-    for (let now = 101; now <= 150; now += 1) pace.note(now, { rings: 0, events: 10 });
-    for (let now = 151; now <= 200; now += 10) pace.note(now, { rings: 0, events: 1, contended: true });
-    pace.note(200, { rings: 0, events: 1, contended: false });
-    expect(pace.awake).to.equal(true);
-  });
+  for (const poll of [5, 15, 20, 30, 35, 39])
+    it(`is kept awake by a queue of writers, though only some polls look for them: one in ${poll} ms`, () => {
+      const pace = new Pace({ wakeRingsPerSecond: 250, sleepEventsPerSecond: 100 }, 0);
+      for (let now = 5; now <= 200; now += 5) pace.note(now, { rings: 1, events: 1, contended: true });
+      expect(pace.awake).to.equal(true);
+      let looks = 0;
+      for (let now = 205; now < 10_000; now += poll) {
+        if (pace.flows(now)) pace.note(now, { rings: 0, events: 1 });
+        else {
+          looks += 1;
+          pace.note(now, { rings: 0, events: 1, contended: looks % 5 > 0 });
+        }
+        expect(pace.awake, `at ${now} ms`).to.equal(true);
+      }
+    });
 
   it('counts reads, not events: writers who queue up may append many in one transaction', () => {
     const pace = new Pace(options, 0);

@@ -1,0 +1,147 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'chai';
+import type { Pool } from 'pg';
+import type { Service } from '../../src/service.ts';
+import { BlackHole } from '../support/black-hole.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { metric } from '../support/metrics.ts';
+import { untilAsleep, untilReads } from '../support/relay-waits.ts';
+import { startService } from '../support/service.ts';
+import { append, openSession, type Session, scalar } from '../support/session.ts';
+import { SseClient } from '../support/sse-client.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { makePerson, outboxIds, type Person } from '../support/world.ts';
+
+const LISTEN = /^settlewire listen$/;
+/** Awake at once, and for as long as anything is appended. */
+const BUSY = { SAFETY_POLL_MS: '600000', WAKE_RINGS_PER_SECOND: '5', SLEEP_EVENTS_PER_SECOND: '1' };
+
+describe('polls while events flow', () => {
+  let database: TestDatabase;
+  let pool: Pool;
+  let service: Service | undefined;
+  let proxy: BlackHole | undefined;
+  let admin: Person;
+  const sessions: Session[] = [];
+  const ends: (() => Promise<void>)[] = [];
+
+  beforeEach(async () => {
+    database = await createTestDatabase();
+    pool = database.pool;
+    admin = await makePerson(pool, 1, 'ADMIN');
+  });
+
+  afterEach(async () => {
+    await Promise.all(ends.splice(0).map((end) => end()));
+    for (const session of sessions.splice(0)) session.end();
+    await service?.stop();
+    await proxy?.stop();
+    [service, proxy] = [undefined, undefined];
+    await database.drop();
+  });
+
+  async function session(): Promise<Session> {
+    const opened = await openSession(pool);
+    sessions.push(opened);
+    return opened;
+  }
+
+  /** Writers that append one event after the other; the relay has woken up. */
+  async function flow(
+    writers: number,
+    settings: Record<string, string> = {},
+    url = database.url,
+  ): Promise<Service> {
+    const started = await startService(url, { ...BUSY, ...settings });
+    service = started;
+    await untilAsleep(started);
+    for (let n = 0; n < writers; n += 1) {
+      const writer = await session();
+      let over = false;
+      const writing = (async () => {
+        while (!over) await append(writer);
+      })();
+      ends.push(async () => {
+        over = true;
+        await writing;
+      });
+    }
+    await waitFor(async () => (await metric(started, 'settlewire_relay_asleep')) === 0, {
+      what: 'the relay to wake up',
+    });
+    return started;
+  }
+
+  const reads = async (of: Service) => metric(of, 'settlewire_relay_reads');
+  const looks = async (of: Service) => metric(of, 'settlewire_relay_looks');
+  const passedBy = async (of: Service) => (await reads(of)) - (await looks(of));
+
+  it('read what follows without a gap, and look for writers only now and then', async () => {
+    const start = await scalar<number>(pool, 'select outbox_head()');
+    const running = await flow(1);
+    const client = await SseClient.open(`${running.url}/v1/events`, admin.token, {
+      'Last-Event-ID': String(start),
+    });
+    ends.push(async () => client.close());
+    const before = await passedBy(running);
+    await waitFor(async () => (await passedBy(running)) > before + 50, {
+      what: 'polls that do not look at the locks',
+    });
+    // Ids that never appear and ids that come late: both are gaps, and only the first kind is passed.
+    const stranger = await session();
+    for (let n = 0; n < 20; n += 1) {
+      await stranger.query('begin');
+      await append(stranger);
+      const behind = await append(pool);
+      if (n % 2 === 0) {
+        await untilReads(running, 3);
+        expect(client.ids, 'what lies behind a writer in flight').not.to.include(behind);
+      }
+      await stranger.query(n % 4 < 2 ? 'rollback' : 'commit');
+    }
+    await Promise.all(ends.splice(0, 1).map((end) => end()));
+    const all = await outboxIds(pool, undefined, start);
+    await client.received(all.length);
+    expect(client.ids).to.deep.equal(all);
+  });
+
+  it('still look, however long events flow', async () => {
+    const running = await flow(3, { POLL_INTERVAL_MS: '20' });
+    const [read, looked] = [await reads(running), await looks(running)];
+    await waitFor(async () => (await reads(running)) > read + 60, { what: '60 reads' });
+    // One in three at this interval, if each poll finds something; more on a slow machine.
+    expect(((await looks(running)) - looked) * 6).to.be.above((await reads(running)) - read);
+  });
+
+  it('are no more than one in an interval', async () => {
+    const running = await flow(1, { POLL_INTERVAL_MS: '30' });
+    const read = await reads(running);
+    const startedAt = performance.now();
+    await delay(1000);
+    const made = (await reads(running)) - read;
+    expect(made).to.be.at.most(Math.ceil((performance.now() - startedAt) / 30) + 2);
+  });
+
+  it('look each time while nobody listens, and no longer when somebody does again, also under load', async () => {
+    proxy = await BlackHole.before(database.url);
+    const running = await flow(1, {}, proxy.url);
+    await waitFor(async () => (await passedBy(running)) > 10, {
+      what: 'polls that do not look at the locks',
+    });
+    proxy.refuse(LISTEN);
+    await waitFor(async () => (await metric(running, 'settlewire_relay_mode{mode="deaf"}')) === 1, {
+      what: 'the relay to find out',
+    });
+    const before = await passedBy(running);
+    await untilReads(running, 50);
+    // Counted while it reads, so one or two may lie between.
+    expect(await passedBy(running)).to.be.at.most(before + 2);
+    proxy.heal();
+    // It is tried at once: nobody waits for a quiet second.
+    await waitFor(async () => (await passedBy(running)) > before + 10, {
+      what: 'polls that do not look at the locks again',
+      timeoutMs: 20_000,
+    });
+    expect(await metric(running, 'settlewire_relay_mode{mode="polling"}')).to.equal(1);
+  });
+});
