@@ -104,6 +104,21 @@ describe('a relay that loses its sessions', () => {
     });
   }
 
+  it('forgets what it was reading ahead when its session goes, and reads it anew', async () => {
+    await service.stop();
+    // A backlog of full batches: all the while the next one is being read.
+    service = await startService(database.url, { SAFETY_POLL_MS: '600000', RELAY_BATCH_EVENTS: '1' });
+    const client = await subscribe();
+    await pool.query(
+      "select outbox_append('stream:1', 'stream:settled', '{}') from generate_series(1, 3000)",
+    );
+    await client.received(100);
+    await terminate(['settlewire relay']);
+    await client.received(3000);
+    expect(await metric(service, 'settlewire_relay_reconnects')).to.be.at.least(1);
+    expect(client.ids).to.deep.equal(await outboxIds(pool, undefined, start));
+  });
+
   it('delivers what was committed while it could not come back, and what a writer held back over the loss', async () => {
     const client = await subscribe();
     const writer = await openSession(pool);
