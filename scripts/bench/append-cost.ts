@@ -15,7 +15,7 @@ import { VARIANTS as ALL_VARIANTS, createVariants, type Variant } from './suppor
 
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 40);
 /** That of nobody listening: delivery is a matter of other processes. */
-const VARIANTS = ALL_VARIANTS.filter(({ name }) => name !== 'delivered');
+const VARIANTS = ALL_VARIANTS.filter(({ name }) => name !== 'delivered' && name !== 'alone');
 const SESSIONS = { warm: 1, cold: 24 } as const;
 const UPDATES = { warm: 200, cold: 3 } as const;
 
@@ -82,6 +82,7 @@ async function measure(
     notify: 0,
     outbox: 0,
     delivered: 0,
+    alone: 0,
     settlewire: 0,
   };
   for (const { name, costs } of variants) result[name] = percentile(costs, 25);

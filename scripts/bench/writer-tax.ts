@@ -1,7 +1,7 @@
 /*
  * What a writer pays: one-row updates with (a) no trigger, (b) the usual trigger with pg_notify, (c) an outbox without order
- * or doorbell, also with the least program that delivers it, (d) settlewire, its service running and 50 subscribers attached, who get half of all events. Each at 1, 8 and 32 clients, with disk flushes of
- * 1 ms, 5 ms and of nothing, by turns in short rounds on one server. Prints a table of ratios; see docs/benchmarks.md.
+ * or doorbell, also with the least program that delivers it, (d) settlewire, its service running and 50 subscribers attached, who get half of all events,
+ * and with nobody who listens. Each at 1, 8 and 32 clients, with disk flushes of 1 ms, 5 ms and of nothing, by turns in short rounds on one server. Prints a table of ratios; see docs/benchmarks.md.
  *
  * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,5,0).
  */
@@ -37,7 +37,7 @@ type Round = Record<Variant['name'], number>;
 
 /** Runs all variants once, beginning with another one each round. */
 async function runRound(postgres: BenchPostgres, clients: number, round: number): Promise<Round> {
-  const result: Round = { none: 0, notify: 0, outbox: 0, delivered: 0, settlewire: 0 };
+  const result: Round = { none: 0, notify: 0, outbox: 0, delivered: 0, alone: 0, settlewire: 0 };
   for (const index of VARIANTS.keys()) {
     const variant = VARIANTS[(index + round) % VARIANTS.length] as Variant;
     const load = { database: `bench_${variant.name}`, clients, seconds: SECONDS, script: UPDATE_SCRIPT };
@@ -56,8 +56,10 @@ function row(flushMs: number, clients: number, rounds: readonly Round[], relay: 
     return target === undefined ? value.toFixed(2) : judge(value, 'at least', target.atLeast);
   };
   const tps = VARIANTS.map(({ name }) => median(rounds.map((round) => round[name])).toFixed(0));
-  const delivered = median(rounds.map((round) => round.delivered / round.outbox)).toFixed(2);
-  const ratios = [ratio('none'), ratio('outbox'), ratio('notify'), ratio('delivered'), delivered];
+  const ofOutbox = (name: Variant['name']): string =>
+    median(rounds.map((round) => round[name] / round.outbox)).toFixed(2);
+  const floors = [ofOutbox('delivered'), ofOutbox('alone')];
+  const ratios = [ratio('none'), ratio('outbox'), ratio('notify'), ratio('delivered'), ...floors];
   return [`${flushMs} ms`, String(clients), ...tps, ...ratios, relay];
 }
 
@@ -169,6 +171,7 @@ try {
     'd/b',
     'd/c, delivered',
     'c, delivered/c',
+    'd, nobody listening/c',
     'relay',
   ];
   const lines: string[][] = [];

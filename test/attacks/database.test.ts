@@ -192,7 +192,7 @@ describe('the database, attacked', () => {
       expect(name).to.not.match(/append|publish\(|settle\(|_event\(|_changed\(|at_commit/);
   });
 
-  it('by its owner: a type or topic that could break a line violates the table itself', async () => {
+  it('by its owner: a type or topic that could break a line is refused by outbox_append() itself', async () => {
     for (const [topic, type] of [
       ['user:x\n', 'a:b'],
       ['user:x', 'a:b\n'],

@@ -45,17 +45,22 @@ export async function createDatabase(postgres: BenchPostgres, database: string):
   );
 }
 
-/** Takes every trigger of settlewire's off the streams. */
-export const NO_TRIGGERS = `
+const withoutTriggers = (which: string): string => `
 do $$
 declare name text;
 begin
-  for name in select tgname from pg_trigger where tgrelid = 'streams'::regclass and not tgisinternal loop
+  for name in select tgname from pg_trigger where tgrelid = 'streams'::regclass and not tgisinternal and ${which} loop
     execute format('drop trigger %I on streams', name);
   end loop;
 end
 $$;
 `;
+
+/** Takes every trigger off the streams. */
+export const NO_TRIGGERS = withoutTriggers('true');
+
+/** Takes off what makes events; what keeps updated_at and normal wallets (BEFORE, 2 in tgtype) is the table's own, however its changes are told. */
+export const NO_EVENT_TRIGGERS = withoutTriggers('tgtype & 2 = 0');
 
 /** The same with nothing of settlewire's but the tables: a trigger notifies the row's id on the channel `bare`. */
 export async function createBareDatabase(postgres: BenchPostgres, database: string): Promise<void> {

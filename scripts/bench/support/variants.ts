@@ -1,8 +1,8 @@
 import type { BenchPostgres } from './postgres.ts';
-import { createDatabase, NO_TRIGGERS } from './streams.ts';
+import { createDatabase, NO_EVENT_TRIGGERS, NO_TRIGGERS } from './streams.ts';
 
 export interface Variant {
-  readonly name: 'none' | 'notify' | 'outbox' | 'delivered' | 'settlewire';
+  readonly name: 'none' | 'notify' | 'outbox' | 'delivered' | 'alone' | 'settlewire';
   readonly label: string;
 }
 
@@ -11,6 +11,7 @@ export const VARIANTS: readonly Variant[] = [
   { name: 'notify', label: 'b: trigger + pg_notify' },
   { name: 'outbox', label: 'c: plain outbox' },
   { name: 'delivered', label: 'c, delivered' },
+  { name: 'alone', label: 'd, nobody listening' },
   { name: 'settlewire', label: 'd: settlewire' },
 ];
 
@@ -34,7 +35,7 @@ const WHEN = `when (
   )`;
 
 // With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
-const PLAIN_OUTBOX = `${NO_TRIGGERS}
+const PLAIN_OUTBOX = `${NO_EVENT_TRIGGERS}
     create table plain_outbox (
       id bigserial primary key, topic text not null, type text not null, data json not null, created_at timestamptz not null
     );
@@ -51,7 +52,7 @@ const PLAIN_OUTBOX = `${NO_TRIGGERS}
 
 const SETUP: Readonly<Record<Variant['name'], string>> = {
   none: NO_TRIGGERS,
-  notify: `${NO_TRIGGERS}
+  notify: `${NO_EVENT_TRIGGERS}
     create function usual() returns trigger language plpgsql as $$
     begin
       perform pg_notify('usual', ${PAYLOAD}::text);
@@ -61,10 +62,11 @@ const SETUP: Readonly<Record<Variant['name'], string>> = {
     create trigger usual after update on streams for each row ${WHEN} execute function usual();`,
   outbox: PLAIN_OUTBOX,
   delivered: PLAIN_OUTBOX,
+  alone: '',
   settlewire: '',
 };
 
-/** One database for each variant, alike in everything but the triggers on streams. */
+/** One database for each variant, alike in everything but the triggers on streams: (a) has none at all, the others keep the table's own. */
 export async function createVariants(postgres: BenchPostgres): Promise<void> {
   for (const { name } of VARIANTS) {
     const database = `bench_${name}`;
