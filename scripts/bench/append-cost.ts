@@ -1,23 +1,23 @@
 /*
  * What an event costs the server: processor time of the backends for one-row updates, a commit each, in the variants of
  * writer-tax.ts, with nobody else connected. Warm: one session, update after update. Cold: 24 sessions in turn, so that each
- * finds its memory out of the processor's caches, as busy servers do. Variants by turns; of all batches the first quartile,
- * because what else runs on the machine only ever adds. Linux only (/proc/PID/schedstat). See docs/benchmarks.md.
+ * finds its memory out of the processor's caches, as busy servers do. Variants by turns in short rounds; of all rounds the first quartile,
+ * because what else runs on the machine only ever adds; ratios within a round, then the median. Linux only (/proc/PID/schedstat). See docs/benchmarks.md.
  *
- * BENCH_ROUNDS (40).
+ * BENCH_ROUNDS (200).
  */
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { BenchPostgres } from './support/postgres.ts';
-import { machine, percentile, table } from './support/statistics.ts';
+import { machine, median, percentile, table } from './support/statistics.ts';
 import { STREAMS } from './support/streams.ts';
 import { VARIANTS as ALL_VARIANTS, createVariants, type Variant } from './support/variants.ts';
 
-const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 40);
+const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 200);
 /** That of nobody listening: delivery is a matter of other processes. */
 const VARIANTS = ALL_VARIANTS.filter(({ name }) => name !== 'delivered' && name !== 'alone');
 const SESSIONS = { warm: 1, cold: 24 } as const;
-const UPDATES = { warm: 200, cold: 3 } as const;
+const UPDATES = { warm: 40, cold: 1 } as const;
 
 interface Session {
   readonly client: pg.Client;
@@ -56,7 +56,7 @@ async function updateAll(sessions: readonly Session[], times: number): Promise<v
 async function measure(
   postgres: BenchPostgres,
   how: 'warm' | 'cold',
-): Promise<Record<Variant['name'], number>> {
+): Promise<Map<Variant['name'], number[]>> {
   const variants = await Promise.all(
     VARIANTS.map(async ({ name }) => ({
       name,
@@ -77,32 +77,24 @@ async function measure(
     }
   }
   await Promise.all(variants.flatMap(({ sessions }) => sessions.map(({ client }) => client.end())));
-  const result: Record<Variant['name'], number> = {
-    none: 0,
-    notify: 0,
-    outbox: 0,
-    delivered: 0,
-    alone: 0,
-    settlewire: 0,
-  };
-  for (const { name, costs } of variants) result[name] = percentile(costs, 25);
-  return result;
+  return new Map(variants.map(({ name, costs }) => [name, costs]));
 }
+
+const ratio = (costs: Map<Variant['name'], number[]>, of: Variant['name']): string =>
+  median(
+    (costs.get('settlewire') ?? []).map((cost, round) => cost / (costs.get(of)?.[round] ?? Number.NaN)),
+  ).toFixed(2);
 
 const postgres = await BenchPostgres.create();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
 try {
-  await postgres.start({ flushMs: 0 });
+  await postgres.start({ flushMs: 0, keepHeap: true });
   await createVariants(postgres);
   const lines: string[][] = [];
   for (const how of ['warm', 'cold'] as const) {
-    const cost = await measure(postgres, how);
-    lines.push([
-      how,
-      ...VARIANTS.map(({ name }) => cost[name].toFixed(0)),
-      (cost.settlewire / cost.none).toFixed(2),
-      (cost.settlewire / cost.outbox).toFixed(2),
-    ]);
+    const costs = await measure(postgres, how);
+    const micros = VARIANTS.map(({ name }) => percentile(costs.get(name) ?? [], 25).toFixed(0));
+    lines.push([how, ...micros, ratio(costs, 'none'), ratio(costs, 'outbox')]);
   }
   process.stdout.write(
     `${machine()}; ${postgres.version}; µs of a backend's processor time for an update and its commit\n\n`,

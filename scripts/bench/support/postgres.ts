@@ -96,8 +96,11 @@ export class BenchPostgres {
     return `postgres://postgres@127.0.0.1:${this.port}/${database}`;
   }
 
-  /** Starts it, or starts it anew, with flushes of this length. */
-  async start({ flushMs }: { flushMs: number }): Promise<void> {
+  /**
+   * Starts it, or starts it anew, with flushes of this length. With `keepHeap` glibc gives no memory back to the system: whether a session
+   * does so at each commit, and pays a third more for it, is decided by what happens to lie at the end of its heap.
+   */
+  async start({ flushMs, keepHeap = false }: { flushMs: number; keepHeap?: boolean }): Promise<void> {
     await this.#shutDown();
     const settings = { ...SETTINGS, port: String(this.port), unix_socket_directories: this.#dir };
     this.#server = spawn(
@@ -107,7 +110,11 @@ export class BenchPostgres {
         ...this.#user.ids,
         cwd: this.#dir,
         stdio: 'ignore',
-        env: { LD_PRELOAD: join(this.#dir, 'flush-shim.so'), FLUSH_MICROSECONDS: String(flushMs * 1000) },
+        env: {
+          LD_PRELOAD: join(this.#dir, 'flush-shim.so'),
+          FLUSH_MICROSECONDS: String(flushMs * 1000),
+          ...(keepHeap ? { MALLOC_TRIM_THRESHOLD_: '67108864', MALLOC_TOP_PAD_: '1048576' } : {}),
+        },
       },
     );
     const deadline = performance.now() + 20_000;
