@@ -25,6 +25,19 @@ $$;
 comment on function outbox_is_marked(regclass) is
   'Internal: whether the transaction is marked as in flight and holds its lock; false for a mark that it cannot have made, such as one above the sequence.';
 revoke all on function outbox_is_marked(regclass) from public;
+-- Those whose functions append, should somebody else apply this file than applied the ones before.
+do $$
+declare
+  appender regrole;
+begin
+  for appender in
+    select distinct p.proowner::regrole from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname = current_schema() and p.prosecdef
+  loop
+    execute format('grant execute on function outbox_is_marked(regclass) to %s', appender);
+  end loop;
+end
+$$;
 
 -- The steps are those of 0002, in their order.
 create or replace function outbox_next_id() returns bigint language sql volatile

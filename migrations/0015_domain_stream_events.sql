@@ -9,13 +9,13 @@ do $migration$
 begin
   execute replace($function$
 create or replace function @.stream_updated_event() returns trigger
-language plpgsql volatile security definer as $$
+language plpgsql volatile security definer as $stream_updated_event$
 begin
   if tg_op operator(pg_catalog.=) 'UPDATE' then
     if new.id operator(pg_catalog.<>) old.id then
       perform @.stream_access_tell(old.id, array[old.payer, old.recipient], null, '{}');
       perform @.stream_access_tell(null, '{}', new.id, array[new.payer, new.recipient]);
-    elsif new.payer operator(pg_catalog.<>) old.payer or new.recipient operator(pg_catalog.<>) old.recipient then
+    elsif (new.payer operator(pg_catalog.=) old.payer and new.recipient operator(pg_catalog.=) old.recipient) is not true then
       perform @.stream_access_tell(old.id, array[old.payer, old.recipient], new.id, array[new.payer, new.recipient]);
     end if;
     if new.status operator(pg_catalog.=) old.status
@@ -38,7 +38,7 @@ begin
     'updatedAt', @.outbox_time(new.updated_at)));
   return null;
 end
-$$
+$stream_updated_event$
 $function$, '@.', quote_ident(current_schema()) || '.');
 end
 $migration$;

@@ -54,6 +54,20 @@ describe('stream and settlement events', () => {
     });
   }
 
+  for (const [column, key] of [
+    ['end_time', 'endTime'],
+    ['last_settled_at', 'lastSettledAt'],
+  ] as const) {
+    it(`a ${column} that is taken away is an event, and null where it was null is none`, async () => {
+      const id = await newStream(database.pool, { [column]: T1 });
+      const events = await changes(async () => {
+        await update(database.pool, 'streams', id, { [column]: null });
+        await update(database.pool, 'streams', id, { [column]: null });
+      });
+      expect(events.map(({ type, data }) => [type, data[key]])).to.deep.equal([['stream:updated', null]]);
+    });
+  }
+
   it('other columns, and values set to what they were, are none', async () => {
     const id = await newStream(database.pool, { end_time: T1 });
     const events = await changes(async () => {

@@ -37,6 +37,7 @@ const TRANSACTIONS: Record<string, string[]> = {
 const FORGERIES = [
   '281474976710655',
   '999999999999999',
+  '99999999999999999999',
   '-1',
   '-281474976710656',
   'garbage',
