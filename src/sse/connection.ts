@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Sink } from '../hub/sink.ts';
 import { type Chunk, LAST_CHUNK } from './chunk.ts';
+import { descriptorOf, NO_DESCRIPTOR, writeDirectly } from './direct-write.ts';
 import { takeSocket } from './wire.ts';
 
 /** `text/event-stream` and what keeps proxies from storing, compressing or holding it back; nothing follows it on its connection. */
@@ -29,7 +30,8 @@ const NOTHING = Buffer.alloc(0);
 const LINGER_MS = 1000;
 
 /**
- * The connection of one SSE subscriber: where its bytes go and how fast they go. See wire.ts for what it does below node:http.
+ * The connection of one SSE subscriber: where its bytes go and how fast they go. See wire.ts for what it does below node:http, and
+ * direct-write.ts for what it does below the socket's stream.
  *
  * While bytes wait, however few, the socket's idle time-out runs; Node starts it anew with each write and whenever the kernel has
  * taken some of one. So a peer without any progress is cut off, a quiet stream is not, and a write that the kernel takes whole,
@@ -39,6 +41,7 @@ export class Connection implements Sink {
   readonly #socket: Socket;
   readonly #chunked: boolean;
   readonly #options: ConnectionOptions;
+  #descriptor = NO_DESCRIPTOR;
   /** Until the socket has been taken from it. */
   #response: ServerResponse | undefined;
   #state: 'open' | 'ended' | 'closed' = 'open';
@@ -78,7 +81,10 @@ export class Connection implements Sink {
 
   write(chunk: Chunk): void {
     if (this.#state !== 'open') return;
-    this.#socket.write(this.#chunked ? chunk.framed : chunk.bytes);
+    const bytes = this.#chunked ? chunk.framed : chunk.bytes;
+    const taken = writeDirectly(this.#socket, this.#descriptor, bytes);
+    if (taken === bytes.length) return;
+    this.#socket.write(taken === 0 ? bytes : bytes.subarray(taken));
     if (!this.#watched && this.#socket.writableLength > 0) this.#watch(this.#options.stallMs);
   }
 
@@ -105,6 +111,7 @@ export class Connection implements Sink {
     this.#response = undefined;
     if (response === undefined || this.#socket.destroyed || takeSocket(response) === undefined) return;
     const socket = this.#socket;
+    this.#descriptor = descriptorOf(socket);
     this.#listen();
     socket.on('error', () => {});
     // A client that has asked for a stream has nothing more to say.
