@@ -2,6 +2,7 @@ import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import type { OutboxEvent } from '../outbox/event.ts';
 import type { History } from '../outbox/reader.ts';
 import { encodeEvent, type Frame } from '../sse/frame.ts';
+import { WriteBatch } from '../sse/write-batch.ts';
 import { Audience } from './audience.ts';
 import { Bundle } from './bundle.ts';
 import { ReplayWindow } from './replay-window.ts';
@@ -24,6 +25,7 @@ export class Hub {
   readonly #subscribers = new Set<Subscriber>();
   readonly turns: Turns;
   readonly joins = new SharedJoins();
+  readonly #batch = new WriteBatch();
   #window: ReplayWindow;
   #cursor = 0;
   #history: History = { epoch: '', firstId: 0, oldest: 0 };
@@ -81,7 +83,13 @@ export class Hub {
     for (const frame of frames) this.#window.push(frame);
     // The cursor moves before the writes: a subscriber that turns from live to replaying in its write looks for events up to here.
     this.#cursor = events.at(-1)?.id ?? this.#cursor;
-    for (const part of cutAtAccess(frames)) this.#hand(part);
+    for (const part of cutAtAccess(frames)) {
+      try {
+        this.#hand(part);
+      } finally {
+        this.#batch.flush();
+      }
+    }
   }
 
   /** @param frames at least one; if one of them changes access it is the only one */
@@ -89,19 +97,19 @@ export class Hub {
     const nothing = new SharedBytes();
     if (this.#ofAll.size > 0) {
       const all = new Bundle(frames);
-      for (const subscriber of [...this.#ofAll]) subscriber.take(all, nothing);
+      for (const subscriber of [...this.#ofAll]) subscriber.take(all, nothing, this.#batch);
     }
     const parts = this.#partsOf(frames);
     const [first] = parts;
     if (first !== undefined && parts.length === 1) {
       // Nearly always: no second visit to find out what else there is for each of them.
-      for (const subscriber of first.group) subscriber.take(first.bundle, nothing);
+      for (const subscriber of first.group) subscriber.take(first.bundle, nothing, this.#batch);
       return;
     }
     const touched: Subscriber[] = [];
     for (const { bundle, group } of parts)
       for (const subscriber of group) if (subscriber.offer(bundle)) touched.push(subscriber);
-    for (const subscriber of touched) subscriber.flush(nothing);
+    for (const subscriber of touched) subscriber.flush(nothing, this.#batch);
   }
 
   /** The frames by topic, with who is to look at them. */

@@ -1,5 +1,6 @@
 import type { CredentialsRevoked } from '../outbox/access-change.ts';
 import { caughtUpFrame, cursorFrame, disconnectFrame, type Frame, HEARTBEAT } from '../sse/frame.ts';
+import type { WriteBatch } from '../sse/write-batch.ts';
 import type { Bundle } from './bundle.ts';
 import type { DisconnectReason } from './disconnect-reason.ts';
 import type { Hub } from './hub.ts';
@@ -104,11 +105,12 @@ export class Subscriber {
    * Takes a bundle, the only one for it in what is being dispatched, and writes it in one write. It has no part of which the client
    * gets nothing, but where it changes access.
    * @param nothing the common beginning of all who take something now
+   * @param batch what goes out when all have taken
    */
-  take(bundle: Bundle, nothing: SharedBytes): void {
+  take(bundle: Bundle, nothing: SharedBytes, batch: WriteBatch): void {
     if (this.#state !== 'live') return;
     const room = this.#bufferBytes - this.#sink.buffered;
-    if (this.#place.takeWhole(bundle, room)) this.#sink.write(bundle.chunk());
+    if (this.#place.takeWhole(bundle, room)) this.#sink.write(bundle.chunk(), batch);
     else this.#takeEach(bundle.frames, room, nothing);
   }
 
@@ -128,14 +130,14 @@ export class Subscriber {
   }
 
   /** Takes what was offered, as in {@link take}. */
-  flush(nothing: SharedBytes): void {
+  flush(nothing: SharedBytes, batch: WriteBatch): void {
     const offered = this.#offered;
     const offeredToo = this.#offeredToo;
     this.#offered = undefined;
     this.#offeredToo = undefined;
     if (offered === undefined || this.#state !== 'live') return;
     if (offeredToo === undefined) {
-      this.take(offered, nothing);
+      this.take(offered, nothing, batch);
       return;
     }
     const frames = [offered, ...offeredToo].flatMap((bundle) => bundle.frames).sort((a, b) => a.id - b.id);

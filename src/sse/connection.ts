@@ -2,8 +2,9 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Sink } from '../hub/sink.ts';
 import { type Chunk, LAST_CHUNK } from './chunk.ts';
-import { descriptorOf, NO_DESCRIPTOR, writeDirectly } from './direct-write.ts';
+import { descriptorOf, mayWriteNow, NO_DESCRIPTOR, writeNow } from './direct-write.ts';
 import { takeSocket } from './wire.ts';
+import type { WriteBatch, Writer } from './write-batch.ts';
 
 /** `text/event-stream` and what keeps proxies from storing, compressing or holding it back; nothing follows it on its connection. */
 export function streamHeaders(cursor?: number): Record<string, string> {
@@ -37,7 +38,7 @@ const LINGER_MS = 1000;
  * taken some of one. So a peer without any progress is cut off, a quiet stream is not, and a write that the kernel takes whole,
  * as nearly all are, has no timer to touch.
  */
-export class Connection implements Sink {
+export class Connection implements Sink, Writer {
   readonly #socket: Socket;
   readonly #chunked: boolean;
   readonly #options: ConnectionOptions;
@@ -79,12 +80,22 @@ export class Connection implements Sink {
     return this.#socket.writableLength;
   }
 
-  write(chunk: Chunk): void {
+  write(chunk: Chunk, batch?: WriteBatch): void {
     if (this.#state !== 'open') return;
     const bytes = this.#chunked ? chunk.framed : chunk.bytes;
-    const taken = writeDirectly(this.#socket, this.#descriptor, bytes);
-    if (taken === bytes.length) return;
-    this.#socket.write(taken === 0 ? bytes : bytes.subarray(taken));
+    if (!mayWriteNow(this.#socket, this.#descriptor)) {
+      this.writeRest(bytes);
+    } else if (batch !== undefined) {
+      batch.add(this.#descriptor, bytes, this);
+    } else {
+      const taken = writeNow(this.#descriptor, bytes);
+      if (taken < bytes.length) this.writeRest(bytes.subarray(taken));
+    }
+  }
+
+  /** What the kernel does not take at once: it waits in the socket's stream. */
+  writeRest(bytes: Buffer): void {
+    this.#socket.write(bytes);
     if (!this.#watched && this.#socket.writableLength > 0) this.#watch(this.#options.stallMs);
   }
 

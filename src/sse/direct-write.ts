@@ -12,7 +12,7 @@ import type { Socket } from 'node:net';
  * so these bytes follow all that was written before them. What the kernel does not take, and every error, is left to the stream, whose write
  * waits for room, or fails and closes the socket as ever. Node's sockets never block, so neither does this. A descriptor is a number that the
  * system gives to somebody else as soon as it is closed, and another client's bytes must never go there: Node forgets the handle of a
- * socket in the same step in which it closes it, so the handle is looked at before every write. It has no public name; where it does not look
+ * socket in the same step in which it closes it, so the handle is looked at before every write, in the same step. It has no public name; where it does not look
  * as in Node 20, 22 and 24, and for anything but plain TCP (a stream over TLS encrypts), all goes through the stream.
  *
  * What it buys: see docs/benchmarks.md, "Fan-out".
@@ -26,21 +26,28 @@ interface WithHandle {
 /** The descriptor of a socket that has none, or none that may be written to. */
 export const NO_DESCRIPTOR = -1;
 
-/** The descriptor of an open TCP socket, for {@link writeDirectly}; NO_DESCRIPTOR for any other. */
+/** The descriptor of an open TCP socket, for {@link writeNow}; NO_DESCRIPTOR for any other. */
 export function descriptorOf(socket: Socket): number {
   const { _handle: handle } = socket as unknown as WithHandle;
   if (handle?.constructor.name !== 'TCP') return NO_DESCRIPTOR;
   return typeof handle.fd === 'number' && handle.fd > 0 ? handle.fd : NO_DESCRIPTOR;
 }
 
+/** Whether the kernel may be given bytes for this socket: it is open, and nothing waits before them. */
+export function mayWriteNow(socket: Socket, descriptor: number): boolean {
+  return (
+    descriptor !== NO_DESCRIPTOR &&
+    socket.writableLength === 0 &&
+    Boolean((socket as unknown as WithHandle)._handle)
+  );
+}
+
 /**
- * Writes as many bytes as the kernel takes at once, if nothing waits before them.
- * @param descriptor the socket's, or NO_DESCRIPTOR
+ * Writes as many bytes as the kernel takes at once.
+ * @param descriptor of a socket of which {@link mayWriteNow} said yes in the same step of the event loop
  * @returns how many it took; the others must be written to the socket
  */
-export function writeDirectly(socket: Socket, descriptor: number, bytes: Buffer): number {
-  if (descriptor === NO_DESCRIPTOR || socket.writableLength > 0) return 0;
-  if (!(socket as unknown as WithHandle)._handle) return 0;
+export function writeNow(descriptor: number, bytes: Buffer): number {
   try {
     return writeSync(descriptor, bytes, 0, bytes.length, null);
   } catch {

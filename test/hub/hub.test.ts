@@ -1,9 +1,12 @@
 import { expect } from 'chai';
 import { Hub } from '../../src/hub/hub.ts';
 import { SharedBytes } from '../../src/hub/shared-bytes.ts';
+import type { Sink } from '../../src/hub/sink.ts';
 import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
+import { WriteBatch } from '../../src/sse/write-batch.ts';
 import { SlowSocket } from '../support/subscriber-world.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 describe('a hub', () => {
   function world() {
@@ -11,29 +14,30 @@ describe('a hub', () => {
     hub.begin(5, { epoch: 'e', firstId: 0, oldest: 0 });
     const socket = new SlowSocket();
     const reasons: string[] = [];
-    const subscriber = new Subscriber({
-      hub,
-      sink: socket,
-      subscription: new Subscription({
-        mode: 'feed',
-        topics: ['user:me'],
-        named: [],
-        own: ['user:me'],
-        known: [],
-      }),
-      cursor: 5,
-      has: 5,
-      pages: {
-        page: () => Promise.reject(new Error('nothing is to be replayed')),
-        ahead: () => {},
-        forgo: () => {},
-      },
-      bufferBytes: 16_384,
-      retryMs: () => 1000,
-      onEnd: (reason) => reasons.push(reason),
-      onReplayError: (error) => reasons.push(String(error)),
-    });
-    return { hub, socket, subscriber, reasons };
+    const join = (sink: Sink): Subscriber =>
+      new Subscriber({
+        hub,
+        sink,
+        subscription: new Subscription({
+          mode: 'feed',
+          topics: ['user:me'],
+          named: [],
+          own: ['user:me'],
+          known: [],
+        }),
+        cursor: 5,
+        has: 5,
+        pages: {
+          page: () => Promise.reject(new Error('nothing is to be replayed')),
+          ahead: () => {},
+          forgo: () => {},
+        },
+        bufferBytes: 16_384,
+        retryMs: () => 1000,
+        onEnd: (reason) => reasons.push(reason),
+        onReplayError: (error) => reasons.push(String(error)),
+      });
+    return { hub, socket, subscriber: join(socket), reasons, join };
   }
 
   it('stays where it is when there is nothing to dispatch', () => {
@@ -50,10 +54,24 @@ describe('a hub', () => {
     subscriber.end('draining');
     const said = socket.text;
     hub.dispatch([{ id: 6, topic: 'user:me', type: 'test:happened', data: '{}' }]);
-    subscriber.flush(new SharedBytes());
+    subscriber.flush(new SharedBytes(), new WriteBatch());
     subscriber.heartbeat();
     expect(socket.text).to.equal(said).and.to.contain('max_age');
     expect(reasons).to.deep.equal(['max_age']);
     expect(hub.subscribers.size).to.equal(0);
+  });
+
+  it('writes what subscribers have taken, even if one of them cannot take it', async () => {
+    const { hub, socket, subscriber, join } = world();
+    const broken = new SlowSocket();
+    const others = join(broken);
+    subscriber.start();
+    others.start();
+    await waitFor(() => subscriber.state === 'live' && others.state === 'live', { what: 'both to be live' });
+    broken.ended = true;
+    const event = { id: 6, topic: 'user:me', type: 'test:happened', data: '{}' };
+    expect(() => hub.dispatch([event])).to.throw('after the end');
+    expect(socket.text).to.contain('id: 6');
+    expect([subscriber.cursor, hub.cursor]).to.deep.equal([6, 6]);
   });
 });

@@ -6,21 +6,33 @@ import { Subscription } from '../../src/hub/subscription.ts';
 import type { OutboxEvent } from '../../src/outbox/event.ts';
 import type { Page } from '../../src/outbox/reader.ts';
 import type { Chunk } from '../../src/sse/chunk.ts';
+import { NO_DESCRIPTOR } from '../../src/sse/direct-write.ts';
+import type { WriteBatch, Writer } from '../../src/sse/write-batch.ts';
 
 export const BUFFER = 16_384;
 export const TOPICS = ['stream:a', 'stream:b', 'stream:c', 'user:me'];
 
 /** A socket whose kernel takes bytes only when told to; or, if it is quick, at once. */
-export class SlowSocket implements Sink {
+export class SlowSocket implements Sink, Writer {
   quick = false;
   text = '';
   buffered = 0;
   mostBuffered = 0;
   ended = false;
+  #joined = false;
   readonly #waiting: (() => void)[] = [];
 
-  write({ bytes }: Chunk): void {
+  write({ bytes }: Chunk, batch?: WriteBatch): void {
     if (this.ended) throw new Error('written after the end');
+    if (this.#joined) throw new Error('written beside what waits in a batch');
+    this.#joined = batch !== undefined;
+    // A descriptor that nobody has takes nothing.
+    if (batch === undefined) this.writeRest(bytes);
+    else batch.add(NO_DESCRIPTOR, bytes, this);
+  }
+
+  writeRest(bytes: Buffer): void {
+    this.#joined = false;
     this.text += bytes.toString();
     if (!this.quick) this.buffered += bytes.length;
     this.mostBuffered = Math.max(this.mostBuffered, this.buffered);
