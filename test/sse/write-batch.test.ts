@@ -74,7 +74,9 @@ describe('writes that go out together', () => {
     batch.flush();
     behind.response.resume();
     stuck.response.resume();
-    await waitFor(() => stuck.body.endsWith('after') && behind.body.endsWith('to 2'), { what: 'the last bytes' });
+    await waitFor(() => stuck.body.endsWith('after') && behind.body.endsWith('to 2'), {
+      what: 'the last bytes',
+    });
     await waitFor(() => first.body === 'to 0after' && second.body === 'to 1', { what: 'the others' });
     expect(behind.body === `${'x'.repeat(BIG)}to 2`).to.equal(true);
     expect(stuck.body === `${'y'.repeat(BIG)}after`).to.equal(true);
