@@ -43,6 +43,11 @@ export class Connection implements Sink, Writer {
   readonly #chunked: boolean;
   readonly #options: ConnectionOptions;
   #descriptor = NO_DESCRIPTOR;
+  /** The batch it was in last, and when: see {@link WriteBatch.round}. */
+  #batch: WriteBatch | undefined;
+  #round = 0;
+  /** Of the bytes that wait in part, those that do not: they are in memory as long as the others. */
+  #taken = 0;
   /** Until the socket has been taken from it. */
   #response: ServerResponse | undefined;
   #state: 'open' | 'ended' | 'closed' = 'open';
@@ -77,25 +82,35 @@ export class Connection implements Sink, Writer {
   }
 
   get buffered(): number {
-    return this.#socket.writableLength;
+    const { writableLength } = this.#socket;
+    return writableLength === 0 ? 0 : writableLength + this.#taken;
   }
 
   write(chunk: Chunk, batch?: WriteBatch): void {
     if (this.#state !== 'open') return;
+    this.#leaveBatch();
     const bytes = this.#chunked ? chunk.framed : chunk.bytes;
     if (!mayWriteNow(this.#socket, this.#descriptor)) {
-      this.writeRest(bytes);
+      this.writeRest(bytes, 0);
     } else if (batch !== undefined) {
       batch.add(this.#descriptor, bytes, this);
+      this.#batch = batch;
+      this.#round = batch.round;
     } else {
       const taken = writeNow(this.#descriptor, bytes);
-      if (taken < bytes.length) this.writeRest(bytes.subarray(taken));
+      if (taken < bytes.length) this.writeRest(bytes, taken);
     }
   }
 
-  /** What the kernel does not take at once: it waits in the socket's stream. */
-  writeRest(bytes: Buffer): void {
-    this.#socket.write(bytes);
+  /** What waits in a batch goes before anything else. */
+  #leaveBatch(): void {
+    if (this.#batch?.round === this.#round) this.#batch.flush();
+  }
+
+  /** What the kernel does not take at once waits in the socket's stream. */
+  writeRest(bytes: Buffer, taken: number): void {
+    if (this.#socket.writableLength === 0) this.#taken = taken;
+    this.#socket.write(taken === 0 ? bytes : bytes.subarray(taken));
     if (!this.#watched && this.#socket.writableLength > 0) this.#watch(this.#options.stallMs);
   }
 

@@ -9,11 +9,12 @@ import type { Socket } from 'node:net';
  * nothing else.
  *
  * How it stays correct. Only the first attempt is made here, and only while the stream has nothing waiting, be it corked, queued or under way:
- * so these bytes follow all that was written before them. What the kernel does not take, and every error, is left to the stream, whose write
- * waits for room, or fails and closes the socket as ever. Node's sockets never block, so neither does this. A descriptor is a number that the
- * system gives to somebody else as soon as it is closed, and another client's bytes must never go there: Node forgets the handle of a
- * socket in the same step in which it closes it, so the handle is looked at before every write, in the same step. It has no public name; where it does not look
- * as in Node 20, 22 and 24, and for anything but plain TCP (a stream over TLS encrypts), all goes through the stream.
+ * so these bytes follow all that was written before them. What the kernel does not take, and what fails, is left to the stream, whose write
+ * waits for room, or fails in its turn (a reset perhaps as EPIPE) and closes the socket as ever. Node's sockets never block, so neither does
+ * this. A descriptor is a number that the system gives to somebody else as soon as it is closed, and another client's bytes must never go
+ * there: Node forgets the handle of a socket in the same step in which it closes it, so the handle is looked at before every write, in the
+ * same step. It has no public name; where it does not look as in Node 20, 22 and 24, and for anything but plain TCP (a stream over TLS
+ * encrypts), all goes through the stream.
  *
  * What it buys: see docs/benchmarks.md, "Fan-out".
  */

@@ -1,8 +1,8 @@
 import { writeNow } from './direct-write.ts';
 
-/** Takes what the kernel did not. */
+/** Sees to the bytes of which the kernel has taken only so many. */
 export interface Writer {
-  writeRest(bytes: Buffer): void;
+  writeRest(bytes: Buffer, taken: number): void;
 }
 
 /**
@@ -10,15 +10,21 @@ export interface Writer {
  * subscriber but a number. When each is written to as soon as it is decided, the kernel's work for one socket drives out of the processor's
  * caches what the decision for the next needs: see docs/benchmarks.md, "Fan-out".
  *
- * To be filled and flushed in one step of the event loop, each writer in it once and not written to otherwise in between: so its bytes keep
- * their place, and its descriptor is still its own.
+ * To be filled and flushed in one step of the event loop, in which no socket is destroyed: so each descriptor is still its writer's own. A
+ * writer is in it once, and has it flushed before it writes anything else: so its bytes keep their place.
  */
 export class WriteBatch {
   #size = 0;
+  #round = 0;
   // Kept, so that a batch allocates nothing per writer.
   readonly #descriptors: number[] = [];
   readonly #bytes: (Buffer | undefined)[] = [];
   readonly #writers: (Writer | undefined)[] = [];
+
+  /** Another number after each flush: a writer that was added in this round still waits. */
+  get round(): number {
+    return this.#round;
+  }
 
   /** @param descriptor of a socket that may be written to directly */
   add(descriptor: number, bytes: Buffer, writer: Writer): void {
@@ -33,10 +39,11 @@ export class WriteBatch {
   flush(): void {
     const size = this.#size;
     this.#size = 0;
+    this.#round += 1;
     for (let at = 0; at < size; at += 1) {
       const bytes = this.#bytes[at] as Buffer;
       const taken = writeNow(this.#descriptors[at] as number, bytes);
-      if (taken < bytes.length) this.#writers[at]?.writeRest(bytes.subarray(taken));
+      if (taken < bytes.length) this.#writers[at]?.writeRest(bytes, taken);
     }
     this.#bytes.fill(undefined, 0, size);
     this.#writers.fill(undefined, 0, size);

@@ -56,15 +56,20 @@ describe('a client that does not read', () => {
   const replaying = (service: Service): number =>
     [...service.hub.subscribers].filter(({ state }) => state === 'replaying').length;
 
+  /** Bytes held for the slowest. */
+  const held = (service: Service): number =>
+    Math.max(0, ...[...service.hub.subscribers].map(({ buffered }) => buffered));
+
   it('costs a bounded buffer, disturbs nobody, and gets everything once it reads again', async function () {
     this.timeout(30_000);
     const from = stage.cursor;
     const slow = await (await stage.connect(path, payer.token)).caughtUp();
     const quick = await (await stage.connect(path, payer.token)).caughtUp();
     slow.pause();
-    let most = 0;
+    let [most, waiting] = [0, 0];
     const watch = setInterval(() => {
-      most = Math.max(most, responses.waiting);
+      most = Math.max(most, held(stage.service));
+      waiting = Math.max(waiting, responses.waiting);
     }, 1);
     for (let i = 0; i < 5; i += 1) await stage.publish(topic, FLOOD.events / 5, FLOOD.bytes);
     await quick.received(FLOOD.events, 15_000);
@@ -77,6 +82,7 @@ describe('a client that does not read', () => {
     expect(slow.ids).to.deep.equal(ids);
     expect(quick.ids).to.deep.equal(ids);
     expect(most).to.be.within(BUFFER / 4, BUFFER);
+    expect(waiting, 'at a socket').to.be.within(1, most);
     expect(slow.messages.filter(({ type }) => type === 'caught-up')).to.have.length(1);
     await waitFor(() => replaying(stage.service) === 0, { what: 'both live' });
     await stage.publish(topic);
@@ -93,9 +99,10 @@ describe('a client that does not read', () => {
     const stuck = await Promise.all(others.map(({ token }) => stage.connect(path, token)));
     for (const client of stuck) (await client.caughtUp()).pause();
     const quick = await (await stage.connect(path, admin.token)).caughtUp();
-    let most = 0;
+    let [most, waiting] = [0, 0];
     const watch = setInterval(() => {
-      most = Math.max(most, responses.waiting);
+      most = Math.max(most, held(stage.service));
+      waiting = Math.max(waiting, responses.waiting);
     }, 1);
     for (let i = 0; i < 4; i += 1) await stage.publish(topic, 100, FLOOD.bytes);
     await quick.received(400, 30_000);
@@ -104,6 +111,7 @@ describe('a client that does not read', () => {
     await quick.received(600, 30_000);
     clearInterval(watch);
     expect(most, 'for any one of them').to.be.within(BUFFER / 4, BUFFER);
+    expect(waiting, 'at a socket').to.be.within(1, most);
     expect(replaying(stage.service)).to.equal(stuck.length);
     expect(stage.service.hub.window.events, 'the window').to.be.at.most(500);
     expect(quick.ids).to.deep.equal(await outboxIds(stage.pool, [topic], from));

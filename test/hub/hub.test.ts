@@ -4,6 +4,7 @@ import { SharedBytes } from '../../src/hub/shared-bytes.ts';
 import type { Sink } from '../../src/hub/sink.ts';
 import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
+import type { Chunk } from '../../src/sse/chunk.ts';
 import { WriteBatch } from '../../src/sse/write-batch.ts';
 import { SlowSocket } from '../support/subscriber-world.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -14,13 +15,13 @@ describe('a hub', () => {
     hub.begin(5, { epoch: 'e', firstId: 0, oldest: 0 });
     const socket = new SlowSocket();
     const reasons: string[] = [];
-    const join = (sink: Sink): Subscriber =>
+    const join = (sink: Sink, mode: 'feed' | 'all' = 'feed', topics = ['user:me']): Subscriber =>
       new Subscriber({
         hub,
         sink,
         subscription: new Subscription({
-          mode: 'feed',
-          topics: ['user:me'],
+          mode,
+          topics,
           named: [],
           own: ['user:me'],
           known: [],
@@ -59,6 +60,37 @@ describe('a hub', () => {
     expect(socket.text).to.equal(said).and.to.contain('max_age');
     expect(reasons).to.deep.equal(['max_age']);
     expect(hub.subscribers.size).to.equal(0);
+  });
+
+  it('decides for everybody what they get before it writes to anybody', async () => {
+    const { hub, join } = world();
+    const sockets: SlowSocket[] = [];
+    /** What anybody had been written when a subscriber took its part. */
+    let early = '';
+    class Watching extends SlowSocket {
+      override write(chunk: Chunk, batch?: WriteBatch): void {
+        early += sockets.map(({ text }) => text).join('');
+        super.write(chunk, batch);
+      }
+    }
+    const subscribers = (['feed', 'feed', 'all', 'all'] as const).map((mode, n) => {
+      const socket = new Watching();
+      socket.quick = true;
+      sockets.push(socket);
+      return join(socket, mode, ['user:me', `stream:${n}`]);
+    });
+    for (const subscriber of subscribers) subscriber.start();
+    await waitFor(() => subscribers.every(({ state }) => state === 'live'), { what: 'all to be live' });
+    const dispatch = (...topics: string[]): string => {
+      early = '';
+      for (const socket of sockets) socket.text = '';
+      const first = hub.cursor + 1;
+      hub.dispatch(topics.map((topic, n) => ({ id: first + n, topic, type: 'test:happened', data: '{}' })));
+      return sockets.map(({ text }) => text.match(/id: \d+/g)?.length).join();
+    };
+    expect([dispatch('user:me', 'user:me'), early]).to.deep.equal(['2,2,2,2', '']);
+    // Two topics, each heard by one of the first two.
+    expect([dispatch('stream:0', 'stream:1'), early]).to.deep.equal(['1,1,2,2', '']);
   });
 
   it('writes what subscribers have taken, even if one of them cannot take it', async () => {

@@ -101,6 +101,23 @@ describe('a write past the stream of a socket', () => {
     expect(socket.writableLength).to.equal(0);
   });
 
+  it('counts as held in full as long as a part of it waits, and no longer', async () => {
+    reader.pause();
+    const big = Chunk.of('x'.repeat(32 * 1024 * 1024));
+    connection.write(big);
+    expect(socket.writableLength).to.be.within(1, big.length - 1);
+    expect(connection.buffered).to.equal(big.framed.length);
+    connection.write(EVENT);
+    expect(connection.buffered).to.equal(big.framed.length + EVENT.framed.length);
+    reader.resume();
+    await connection.drained();
+    expect(connection.buffered).to.equal(0);
+    reader.pause();
+    while (writeNow(descriptorOf(socket), big.bytes) > 0);
+    connection.write(EVENT);
+    expect(connection.buffered, 'of which nothing was taken').to.equal(EVENT.framed.length);
+  });
+
   it('waits for what the stream holds back: corked, or on its way', () => {
     socket.cork();
     socket.write('corked');

@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { Chunk } from '../../src/sse/chunk.ts';
 import { Connection, streamHeaders } from '../../src/sse/connection.ts';
 import { takeSocket } from '../../src/sse/wire.ts';
+import { WriteBatch } from '../../src/sse/write-batch.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
@@ -76,6 +77,18 @@ describe('a stream below node:http', () => {
       `${sizes[0]}\r\n${one}\r\n${sizes[1]}\r\n${one}${two}\r\n${sizes[2]}\r\n${two}\r\n0\r\n\r\n`,
     );
     expect(closed).to.equal(1);
+  });
+
+  it('gives nothing to the kernel behind the last chunk', async () => {
+    peer.write(GET);
+    const connection = await opened();
+    connection.end(ONE);
+    const batch = new WriteBatch();
+    connection.write(TWO, batch);
+    connection.write(TWO);
+    batch.flush();
+    await once(peer, 'close');
+    expect(body()).to.equal(`${ONE.length.toString(16)}\r\n${ONE.bytes}\r\n0\r\n\r\n`);
   });
 
   it('is the bare bytes for HTTP/1.0, which knows no chunks', async () => {
