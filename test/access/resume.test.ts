@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { ResumeTokens } from '../../src/access/resume-token.ts';
 import type { Service } from '../../src/service.ts';
+import { BlackHole } from '../support/black-hole.ts';
 import { PoolQueries } from '../support/pool-queries.ts';
 import { untilAsleep } from '../support/relay-waits.ts';
 import type { SseClient } from '../support/sse-client.ts';
@@ -188,18 +189,25 @@ describe('a resume token', () => {
   });
 
   it('leaves it to the database when the relay is behind the token', async () => {
-    const left = await leave();
-    await stage.publish(`escrow:${escrow}`);
-    const ahead = await leave();
-    const late = await stage.addService({ SAFETY_POLL_MS: '600000' });
-    await untilAsleep(late);
-    // Its hub begins at the head, so it is taken back: as if it had read no further than the first token.
-    late.hub.begin(left.cursor, late.hub.history);
-    const asked = await queries.during(async () => {
-      const client = await comeBack({ token: ahead.token, cursor: left.cursor }, path, late);
-      await client.caughtUp();
-    });
-    expect(asked).to.be.above(0);
+    const proxy = await BlackHole.before(stage.database.url);
+    try {
+      const late = await stage.addService({ LISTEN_DATABASE_URL: proxy.url, SAFETY_POLL_MS: '600000' });
+      await untilAsleep(late);
+      proxy.swallow({ application: /^settlewire (relay|listen)$/, direction: 'both', late: true });
+      const left = await leave();
+      await stage.publish(`escrow:${escrow}`);
+      const ahead = await leave();
+      expect(late.hub.cursor, 'it has not heard of the event').to.be.below(ahead.cursor);
+      const asked = await queries.during(async () => {
+        const client = await comeBack({ token: ahead.token, cursor: left.cursor }, path, late);
+        expect(await outcome(client)).to.equal('ok');
+        proxy.heal();
+        await client.received(1);
+      });
+      expect(asked).to.be.above(0);
+    } finally {
+      await proxy.stop();
+    }
   });
 
   it('counts no longer in another epoch, but the credential that it came from does', async () => {
