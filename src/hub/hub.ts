@@ -112,19 +112,19 @@ export class Hub {
     for (const subscriber of touched) subscriber.flush(nothing, this.#batch);
   }
 
-  /** The frames by topic, with who is to look at them. */
+  /** The frames that somebody hears, by topic, with who is to look at them. */
   #partsOf(frames: readonly Frame[]): { readonly bundle: Bundle; readonly group: Iterable<Subscriber> }[] {
-    const byTopic = new Map<string, Frame[]>();
+    const byAudience = new Map<Audience, Frame[]>();
     for (const frame of frames) {
-      const ofTopic = byTopic.get(frame.topic);
-      if (ofTopic === undefined) byTopic.set(frame.topic, [frame]);
-      else ofTopic.push(frame);
+      const audience = this.#byTopic.get(frame.topic);
+      if (audience === undefined) continue;
+      const heard = byAudience.get(audience);
+      if (heard === undefined) byAudience.set(audience, [frame]);
+      else heard.push(frame);
     }
     const parts = [];
-    for (const [topic, ofTopic] of byTopic) {
-      const audience = this.#byTopic.get(topic);
-      if (audience === undefined) continue;
-      const bundle = new Bundle(ofTopic);
+    for (const [audience, heard] of byAudience) {
+      const bundle = new Bundle(heard);
       // Whoever takes a change of access may come to hear other topics, or none: all of them are found first.
       const group = bundle.first.access === undefined ? audience.given : audience.everybody();
       parts.push({ bundle, group });

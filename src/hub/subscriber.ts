@@ -111,7 +111,7 @@ export class Subscriber {
     if (this.#state !== 'live') return;
     const room = this.#bufferBytes - this.#sink.buffered;
     if (this.#place.takeWhole(bundle, room)) this.#sink.write(bundle.chunk(), batch);
-    else this.#takeEach(bundle.frames, room, nothing);
+    else this.#takeEach(bundle.frames, room, nothing, batch);
   }
 
   /**
@@ -141,16 +141,19 @@ export class Subscriber {
       return;
     }
     const frames = [offered, ...offeredToo].flatMap((bundle) => bundle.frames).sort((a, b) => a.id - b.id);
-    this.#takeEach(frames, this.#bufferBytes - this.#sink.buffered, nothing);
+    this.#takeEach(frames, this.#bufferBytes - this.#sink.buffered, nothing, batch);
   }
 
   /** Takes what fits; what does not, and all after it, is replayed. */
-  #takeEach(frames: readonly Frame[], room: number, nothing: SharedBytes): void {
+  #takeEach(frames: readonly Frame[], room: number, nothing: SharedBytes, batch: WriteBatch): void {
     const taken = this.#place.takeEach(frames, room, nothing);
-    if (taken.length > 0) this.#sink.write(taken.chunk());
     const { endReason, cursor } = this.#place;
+    const replays = cursor < (frames.at(-1)?.id ?? 0);
+    // Whoever replays looks at what waits for its socket before the batch goes out; whoever ends may be gone by then.
+    const alone = replays || endReason !== undefined;
+    if (taken.length > 0) this.#sink.write(taken.chunk(), alone ? undefined : batch);
     if (endReason !== undefined) this.end(endReason);
-    else if (cursor < (frames.at(-1)?.id ?? 0)) {
+    else if (replays) {
       this.#state = 'replaying';
       void this.#catchUp();
     }

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { gaplessReader } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
@@ -33,6 +32,7 @@ export class Relay {
   #doorbell: Doorbell | undefined;
   readonly #handOver: HandOver;
   #caughtUp = false;
+  #endPause: (() => void) | undefined;
   readonly #stallWatch: StallWatch;
   /** Twice as many after each session that came and went without having caught up, or a query that takes longer than the time-out would never end. */
   #patience = 1;
@@ -67,6 +67,7 @@ export class Relay {
 
   async stop(): Promise<void> {
     this.#stop.abort();
+    this.#endPause?.();
     await this.#running;
   }
 
@@ -173,12 +174,25 @@ export class Relay {
     }
   }
 
-  /** From read to read: the time that this one took does not come on top. */
-  async #pauseSince(readAtMs: number): Promise<void> {
-    await this.#pause(Math.max(1, readAtMs + this.#options.pollIntervalMs - performance.now()));
+  /**
+   * From read to read: the time that this one took does not come on top. But it rests for as long as it took, an interval at most: where
+   * polls are slow because writers want the processors, or the database, they are not to be asked without a break.
+   */
+  #pauseSince(readAtMs: number): Promise<void> {
+    const { pollIntervalMs } = this.#options;
+    const tookMs = performance.now() - readAtMs;
+    return this.#pause(Math.max(1, pollIntervalMs - tookMs, Math.min(tookMs, pollIntervalMs)));
   }
 
-  async #pause(ms: number): Promise<void> {
-    await delay(ms, undefined, { signal: this.#stop.signal }).catch(() => {});
+  /** Until `ms` have passed or the relay stops. With no listener of its own: one for each poll costs more than the timer. */
+  #pause(ms: number): Promise<void> {
+    if (this.#stop.signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 }

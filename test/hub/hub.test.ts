@@ -15,15 +15,15 @@ describe('a hub', () => {
     hub.begin(5, { epoch: 'e', firstId: 0, oldest: 0 });
     const socket = new SlowSocket();
     const reasons: string[] = [];
-    const join = (sink: Sink, mode: 'feed' | 'all' = 'feed', topics = ['user:me']): Subscriber =>
+    const join = (sink: Sink, mode: 'feed' | 'all' | 'named' = 'feed', topics = ['user:me']): Subscriber =>
       new Subscriber({
         hub,
         sink,
         subscription: new Subscription({
           mode,
           topics,
-          named: [],
-          own: ['user:me'],
+          named: topics,
+          own: ['user:me', 'wallet:mine'],
           known: [],
         }),
         cursor: 5,
@@ -91,6 +91,19 @@ describe('a hub', () => {
     expect([dispatch('user:me', 'user:me'), early]).to.deep.equal(['2,2,2,2', '']);
     // Two topics, each heard by one of the first two.
     expect([dispatch('stream:0', 'stream:1'), early]).to.deep.equal(['1,1,2,2', '']);
+    // Two topics that both of them hear, or one of them.
+    expect([dispatch('user:me', 'stream:0', 'user:me'), early]).to.deep.equal(['3,2,3,3', '']);
+  });
+
+  it('writes the last event of a stream before it ends it', async () => {
+    const { hub, socket, join } = world();
+    const named = join(socket, 'named', ['wallet:mine']);
+    named.start();
+    await waitFor(() => named.state === 'live', { what: 'it to be live' });
+    const data = JSON.stringify({ topic: 'wallet:mine' });
+    hub.dispatch([{ id: 6, topic: 'wallet:mine', type: 'access:revoked', data }]);
+    expect([named.state, socket.ended]).to.deep.equal(['ended', true]);
+    expect(socket.text).to.match(/id: 6\n\nretry: 1000\nevent: disconnect\n/);
   });
 
   it('writes what subscribers have taken, even if one of them cannot take it', async () => {

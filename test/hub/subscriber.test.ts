@@ -209,6 +209,8 @@ describe('a subscriber', () => {
       short.hub.dispatch(batch);
       expect([short.subscriber.state, idsOf(short.socket.text)]).to.deep.equal(['replaying', [111, 112]]);
       expect(short.subscriber.cursor).to.equal(112);
+      await turn();
+      expect(idsOf(short.socket.text), 'its socket has to take these first').to.deep.equal([111, 112]);
       await untilLive(short);
       expect([short.subscriber.state, idsOf(short.socket.text)]).to.deep.equal(['live', [111, 112, 113]]);
 

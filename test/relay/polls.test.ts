@@ -123,6 +123,26 @@ describe('polls while events flow', () => {
     expect(made).to.be.at.most(Math.ceil((performance.now() - startedAt) / 30) + 2);
   });
 
+  it('that take long leave the database alone for as long', async () => {
+    proxy = await BlackHole.before(database.url);
+    const running = await flow(1, { POLL_INTERVAL_MS: '50' }, proxy.url);
+    proxy.moveAway(/^settlewire relay$/, 40);
+    await untilReads(running, 2);
+    const read = await reads(running);
+    const startedAt = performance.now();
+    await untilReads(running, 20);
+    // Without the rest there would be one in 50 ms.
+    const elapsedMs = performance.now() - startedAt;
+    expect(elapsedMs / ((await reads(running)) - read)).to.be.at.least(75);
+  });
+
+  it('keep nobody waiting who stops the relay', async () => {
+    const running = await flow(1, { POLL_INTERVAL_MS: '4000' });
+    const startedAt = performance.now();
+    await running.stop();
+    expect(performance.now() - startedAt, 'less than an interval').to.be.below(3500);
+  });
+
   it('look each time while nobody listens, and no longer when somebody does again, also under load', async () => {
     proxy = await BlackHole.before(database.url);
     const running = await flow(1, {}, proxy.url);

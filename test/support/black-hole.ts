@@ -32,8 +32,8 @@ const IDLE = Buffer.from('5a0000000549', 'hex');
 
 /**
  * A TCP proxy in front of Postgres that can swallow what goes through it, without a word to either side: nobody is told that
- * a connection has closed, and new ones are accepted and never answered. It can also cut and refuse connections, and put in a word
- * of its own, as a pooler does.
+ * a connection has closed, and new ones are accepted and never answered. It can also cut and refuse connections, move the server
+ * away, and put in a word of its own, as a pooler does.
  */
 export class BlackHole {
   readonly #server: Server;
@@ -41,6 +41,7 @@ export class BlackHole {
   readonly #pairs = new Set<Pair>();
   #hole: Hole | undefined;
   #refused: RegExp | undefined;
+  #far: { readonly application: RegExp; readonly ms: number } | undefined;
 
   private constructor(target: URL) {
     this.#target = target;
@@ -72,6 +73,11 @@ export class BlackHole {
 
   swallow(hole: Hole): void {
     this.#hole = hole;
+  }
+
+  /** What the server says to connections whose application_name matches takes so many milliseconds. */
+  moveAway(application: RegExp, ms: number): void {
+    this.#far = { application, ms };
   }
 
   /** Cuts the connections whose application_name matches, and refuses new ones. */
@@ -160,9 +166,15 @@ export class BlackHole {
 
   #forward(pair: Pair, bytes: Buffer, to: Socket, direction: Direction): void {
     if (pair.lost) return;
-    if (!this.#swallows(pair, direction)) to.write(bytes);
+    if (!this.#swallows(pair, direction)) this.#deliver(pair, bytes, to);
     else if (this.#hole?.late === true) pair.late.push({ to, bytes });
     else pair.lost = true;
+  }
+
+  #deliver({ application, client }: Pair, bytes: Buffer, to: Socket): void {
+    const far = this.#far;
+    if (to !== client || far === undefined || !far.application.test(application ?? '')) to.write(bytes);
+    else setTimeout(() => to.write(bytes), far.ms);
   }
 
   #swallows({ application }: Pair, direction: Direction): boolean {
