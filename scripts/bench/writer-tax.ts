@@ -8,9 +8,9 @@
  * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_WARM_SECONDS (20), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,5,0).
  */
 import pg from 'pg';
-import { waitFor } from '../../test/support/wait-for.ts';
 import type { BareRelayReport } from './support/bare-relay.ts';
 import { startPart } from './support/child.ts';
+import { checkExactness } from './support/exactness.ts';
 import { Load } from './support/load.ts';
 import { pgbench } from './support/pgbench.ts';
 import { BenchPostgres } from './support/postgres.ts';
@@ -77,37 +77,6 @@ function describeRelay(before: RelayMetrics, after: RelayMetrics): string {
   return `${share} % of events rang, ${reads} events a read`;
 }
 
-/** Every subscriber got exactly the outbox rows of its wallet's streams, in order. */
-async function checkExactness(postgres: BenchPostgres, subscribers: Load): Promise<string> {
-  let received = await subscribers.kept();
-  const starts = received.map(({ start }) => start);
-  const client = new pg.Client({ connectionString: postgres.url(DATABASE) });
-  await client.connect();
-  const { rows } = await client.query(
-    `select substr(s.payer, 6)::int as wallet, o.id::int as id from outbox o join streams s on o.topic = 'stream:' || s.id
-      where o.id > $1 order by o.id`,
-    [Math.min(...starts)],
-  );
-  await client.end();
-  const expected = starts.map((start, wallet) =>
-    rows.filter((each) => each.wallet === wallet && each.id > start).map((each) => each.id as number),
-  );
-  const total = expected.reduce((sum, ids) => sum + ids.length, 0);
-  const count = (): number => received.reduce((sum, { events }) => sum + events.length, 0);
-  await waitFor(
-    async () => {
-      received = await subscribers.kept();
-      return count() >= total;
-    },
-    { what: 'the last events', timeoutMs: 10_000 },
-  ).catch(() => {});
-  const got = received.map(({ events }) => events.map(({ id }) => id));
-  const wrong = expected.filter((ids, index) => ids.join() !== got[index]?.join()).length;
-  const { closed } = await subscribers.report();
-  if (wrong > 0 || closed > 0) process.exitCode = 1;
-  return `exactness: ${count()} events delivered to ${starts.length} subscribers, ${total} expected, ${wrong} subscribers with a difference, ${closed} streams ended`;
-}
-
 async function measure(postgres: BenchPostgres, flushMs: number): Promise<string[][]> {
   await postgres.start({ flushMs });
   const service = await startBenchService(postgres.url(DATABASE));
@@ -145,7 +114,7 @@ async function measure(postgres: BenchPostgres, flushMs: number): Promise<string
     lines.push(row(flushMs, clients, rounds, describeRelay(before, await relayMetrics(service))));
     process.stderr.write(`${lines.at(-1)?.join(' | ')}\n`);
   }
-  process.stdout.write(`flush ${flushMs} ms: ${await checkExactness(postgres, subscribers)}\n`);
+  process.stdout.write(`flush ${flushMs} ms: ${await checkExactness(postgres.url(DATABASE), subscribers)}\n`);
   const delivered = await bareRelay.report();
   const bare = await bareSubscribers.report();
   const [written] = await postgres.query(

@@ -17,7 +17,7 @@ const SHIM_SOURCE = fileURLToPath(new URL('flush-shim.c', import.meta.url));
 /** Large enough that no checkpoint falls into a run; the rest as a server comes. */
 const SETTINGS = {
   listen_addresses: '127.0.0.1',
-  max_connections: '100',
+  max_connections: '400',
   shared_buffers: '256MB',
   max_wal_size: '8GB',
   checkpoint_timeout: '1h',

@@ -68,10 +68,16 @@ const SETUP: Readonly<Record<Variant['name'], string>> = {
 
 /** One database for each variant, alike in everything but the triggers on streams: (a) has none at all, the others keep the table's own. */
 export async function createVariants(postgres: BenchPostgres): Promise<void> {
-  for (const { name } of VARIANTS) {
-    const database = `bench_${name}`;
-    await createDatabase(postgres, database);
-    if (SETUP[name] !== '') await postgres.query(database, SETUP[name]);
-    await postgres.query(database, 'vacuum analyze');
-  }
+  for (const { name } of VARIANTS) await createVariant(postgres, name, `bench_${name}`);
+}
+
+/** A database as that variant has it. */
+export async function createVariant(
+  postgres: BenchPostgres,
+  name: Variant['name'],
+  database: string,
+): Promise<void> {
+  await createDatabase(postgres, database);
+  if (SETUP[name] !== '') await postgres.query(database, SETUP[name]);
+  await postgres.query(database, 'vacuum analyze');
 }
