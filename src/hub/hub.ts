@@ -69,7 +69,18 @@ export class Hub {
     this.#cursor = cursor;
     this.#history = history;
     this.#window = new ReplayWindow(cursor, this.#windowLimits);
-    for (const subscriber of [...this.#subscribers]) subscriber.end('unavailable');
+    this.#sendAllAway();
+  }
+
+  /** They come back with their own cursors, and replay. */
+  #sendAllAway(): void {
+    for (const subscriber of [...this.#subscribers]) {
+      try {
+        subscriber.end('unavailable');
+      } catch {
+        // It has left the hub, and whatever its last bytes do, its connection is cut off.
+      }
+    }
   }
 
   /** Retention went on: older cursors can no longer be replayed. */
@@ -77,7 +88,11 @@ export class Hub {
     this.#history = history;
   }
 
-  /** Hands on a batch: events after the hub's cursor, in order, none missing. */
+  /**
+   * Hands on a batch: events after the hub's cursor, in order, none missing. Nothing is known to fail in it; if anything does, nobody can
+   * tell who has got what, and the relay will not read these events again: so everybody is sent away.
+   * @throws what failed
+   */
   dispatch(events: readonly OutboxEvent[]): void {
     const frames = events.map(encodeEvent);
     for (const frame of frames) this.#window.push(frame);
@@ -85,10 +100,20 @@ export class Hub {
     this.#cursor = events.at(-1)?.id ?? this.#cursor;
     for (const part of cutAtAccess(frames)) {
       try {
-        this.#hand(part);
-      } finally {
-        this.#batch.flush();
+        this.#handOut(part);
+      } catch (error) {
+        this.#sendAllAway();
+        throw error;
       }
+    }
+  }
+
+  /** Hands on frames and writes them. */
+  #handOut(frames: readonly Frame[]): void {
+    try {
+      this.#hand(frames);
+    } finally {
+      this.#batch.flush();
     }
   }
 

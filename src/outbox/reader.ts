@@ -71,12 +71,12 @@ function timesOf(rows: unknown[][], now: unknown): Pick<Batch, 'mark' | 'lagSeco
  * Reads the events after a cursor up to the horizon, in one round trip (design section 3).
  * @param after the id of the last row read
  * @param max most events to return
+ * @param prepared parsed and planned once: for a session of one's own that asks hundreds of times a second, not for one that a pooler gives to others
  * @throws what pg throws
  */
-export async function readBatch(db: Queryable, after: number, max: number): Promise<Batch> {
+export async function readBatch(db: Queryable, after: number, max: number, prepared = false): Promise<Batch> {
   const { rows } = await db.query({
-    // Parsed and planned once per session: the relay asks up to hundreds of times a second.
-    name: 'outbox_read_batch',
+    ...(prepared && { name: 'outbox_read_batch' }),
     text: `select id, topic, type, data, extract(epoch from coalesce(created_at, clock_timestamp())), horizon, in_flight, oldest, first_id, epoch
              from outbox_read_batch($1, $2)`,
     values: [after, max],

@@ -52,10 +52,13 @@ export class HandOver {
     await this.#begin(client);
   }
 
-  /** Reads up to the horizon and hands that on; begins anew if the history is another one. */
-  async batch(client: Client): Promise<Batch> {
+  /**
+   * Reads up to the horizon and hands that on; begins anew if the history is another one.
+   * @param prepared as for {@link readBatch}
+   */
+  async batch(client: Client, prepared: boolean): Promise<Batch> {
     const { hub, batchEvents, stats } = this.#options;
-    const batch = await (this.#ahead?.batch ?? readBatch(client, hub.cursor, batchEvents));
+    const batch = await (this.#ahead?.batch ?? readBatch(client, hub.cursor, batchEvents, prepared));
     // What was read ahead has waited here until its predecessor was handed on.
     const answeredMs = this.#ahead?.askedMs ?? performance.now();
     this.#ahead = undefined;
@@ -70,7 +73,7 @@ export class HandOver {
     hub.setHistory(batch.history);
     const last = batch.events.at(-1);
     if (last !== undefined && batch.events.length === batchEvents) {
-      this.#ahead = { batch: readBatch(client, last.id, batchEvents), askedMs: performance.now() };
+      this.#ahead = { batch: readBatch(client, last.id, batchEvents, prepared), askedMs: performance.now() };
       this.#ahead.batch.catch(() => {});
     }
     this.#handOn(batch, answeredMs);

@@ -133,7 +133,7 @@ export class Relay {
         if (pace.awake) await doorbell.wakeUp();
         else await doorbell.fallAsleep();
         const rung = doorbell.answer();
-        // Whoever hears rings is not behind a pooler that would give the session, and its settings, to others.
+        // Whoever hears rings is not behind a pooler that would give the session, its settings and its statements, to others.
         const flows = this.#caughtUp && doorbell.hears && pace.flows(readAtMs);
         if (flows || (rung && doorbell.asleep)) gapless = await handOver.gapless(readGapless);
         if (flows) {
@@ -143,7 +143,7 @@ export class Relay {
           continue;
         }
       }
-      const batch = await handOver.batch(client);
+      const batch = await handOver.batch(client, doorbell.hears);
       pace.note(performance.now(), {
         rings: this.stats.rings - rings,
         events: gapless + batch.events.length,

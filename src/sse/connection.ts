@@ -125,11 +125,11 @@ export class Connection implements Sink, Writer {
 
   end(chunk: Chunk): void {
     if (this.#state !== 'open') return;
+    this.#cut = setTimeout(() => this.#cutOff(), Math.min(this.#options.stallMs, LINGER_MS));
     this.write(chunk);
     this.#state = 'ended';
     if (this.#chunked) this.#socket.write(LAST_CHUNK);
     this.#socket.destroySoon();
-    this.#cut = setTimeout(() => this.#cutOff(), Math.min(this.#options.stallMs, LINGER_MS));
   }
 
   #takeSocket(): void {

@@ -1,10 +1,15 @@
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
+import { Bundle } from '../../src/hub/bundle.ts';
 import { Hub } from '../../src/hub/hub.ts';
 import { SharedBytes } from '../../src/hub/shared-bytes.ts';
 import type { Sink } from '../../src/hub/sink.ts';
 import { Subscriber } from '../../src/hub/subscriber.ts';
 import { Subscription } from '../../src/hub/subscription.ts';
 import type { Chunk } from '../../src/sse/chunk.ts';
+import { encodeEvent } from '../../src/sse/frame.ts';
 import { WriteBatch } from '../../src/sse/write-batch.ts';
 import { SlowSocket } from '../support/subscriber-world.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -104,6 +109,51 @@ describe('a hub', () => {
     hub.dispatch([{ id: 6, topic: 'wallet:mine', type: 'access:revoked', data }]);
     expect([named.state, socket.ended]).to.deep.equal(['ended', true]);
     expect(socket.text).to.match(/id: 6\n\nretry: 1000\nevent: disconnect\n/);
+  });
+
+  it('sends everybody away when it fails in the middle of several topics: none goes on with a gap', async () => {
+    const { hub, join } = world();
+    const [broken, healthy] = [new SlowSocket(), new SlowSocket()];
+    const subscribers = [broken, healthy].map((socket) => join(socket, 'feed', ['stream:a', 'stream:b']));
+    for (const subscriber of subscribers) subscriber.start();
+    await waitFor(() => subscribers.every(({ state }) => state === 'live'), { what: 'both to be live' });
+    broken.ended = true;
+    const happened = (id: number, topic: string) => ({ id, topic, type: 'test:happened', data: '{}' });
+    expect(() => hub.dispatch([happened(6, 'stream:a'), happened(7, 'stream:b')])).to.throw('after the end');
+    hub.dispatch([happened(8, 'stream:a'), happened(9, 'stream:b')]);
+    expect(subscribers.map(({ state }) => state)).to.deep.equal(['ended', 'ended']);
+    expect(healthy.text)
+      .to.match(/event: disconnect\ndata: \{"reason":"unavailable"/)
+      .and.not.contain('id: 8');
+    expect(hub.subscribers.size).to.equal(0);
+  });
+
+  it('keeps nothing of what it has handed on in several topics', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const { socket, join } = world();
+    socket.quick = true;
+    const subscriber = join(socket, 'feed', ['stream:a', 'stream:b']);
+    subscriber.start();
+    await waitFor(() => subscriber.state === 'live', { what: 'it to be live' });
+    const bundles: WeakRef<Bundle>[] = [];
+    const nothing = new SharedBytes();
+    const hand = (): void => {
+      for (const id of [6, 7, 8]) {
+        const event = { id, topic: `stream:${id % 2 ? 'a' : 'b'}`, type: 'test:happened', data: '{}' };
+        const bundle = new Bundle([encodeEvent(event)]);
+        bundles.push(new WeakRef(bundle));
+        subscriber.offer(bundle);
+      }
+      const batch = new WriteBatch();
+      subscriber.flush(nothing, batch);
+      batch.flush();
+    };
+    hand();
+    expect(socket.text).to.contain('id: 8');
+    await setImmediate();
+    collect();
+    expect(bundles.filter((bundle) => bundle.deref() !== undefined)).to.deep.equal([]);
   });
 
   it('writes what subscribers have taken, even if one of them cannot take it', async () => {

@@ -159,6 +159,33 @@ describe('a relay that has no session that listens', function () {
     }
   });
 
+  it('through a PgBouncer that has each read done by another session: reads on', async function () {
+    needPrograms(this, 'pgbouncer');
+    const bouncer = await startPgBouncer(database.serviceUrl, 'transaction');
+    const others = [1, 2, 3].map(() => new Client({ connectionString: bouncer.url }));
+    try {
+      await serve({ ...NEVER, LISTEN_DATABASE_URL: bouncer.url }, database.url);
+      const client = await subscribe();
+      await Promise.all(others.map((other) => other.connect()));
+      // Whoever holds a session in a transaction makes the relay take another one; so for a while all of them are everybody's.
+      for (let n = 0; n < 30; n += 1) {
+        const other = others[n % others.length] as Client;
+        await other.query('begin');
+        await untilReads(service, 1);
+        if (n % 3 === 2) for (const each of others) await each.query('commit');
+      }
+      for (let n = 0; n < 3; n += 1) await append(pool);
+      await client.received(3);
+      expect(client.ids).to.deep.equal(await outboxIds(pool, undefined, start));
+      expect(await metric(service, RECONNECTS)).to.equal(0);
+      expect(client.ended).to.equal(false);
+    } finally {
+      await Promise.all(others.map((other) => other.end()));
+      await service.stop();
+      await bouncer.stop();
+    }
+  });
+
   it('but listens, and loses the key alone: takes it anew within a safety interval, and stays ready', async () => {
     await serve({ SAFETY_POLL_MS: '200' });
     const client = await subscribe();

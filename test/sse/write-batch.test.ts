@@ -91,16 +91,21 @@ describe('writes that go out together', () => {
   it('keep their place before whatever else is written to one of them', async () => {
     const [writes, ends, again] = clients as [Client, Client, Client];
     const batch = new WriteBatch();
-    for (const { connection } of [writes, ends, again]) connection.write(Chunk.of('first '), batch);
+    const alone = new WriteBatch();
+    again.connection.write(Chunk.of('first '), alone);
+    for (const { connection } of [writes, ends]) connection.write(Chunk.of('first '), batch);
     writes.connection.write(Chunk.of('second'));
     ends.connection.end(Chunk.of('last'));
-    again.connection.write(Chunk.of('y'.repeat(BIG)), batch);
-    again.connection.write(Chunk.of('third'), batch);
+    again.connection.write(Chunk.of('second '), alone);
+    await waitFor(() => again.body === 'first ', { what: 'the first, which is in no batch any more' });
+    again.connection.write(Chunk.of('y'.repeat(BIG)), alone);
+    again.connection.write(Chunk.of('third'), alone);
     batch.flush();
+    alone.flush();
     await waitFor(() => again.body.endsWith('third'), { what: 'the last bytes' });
     await waitFor(() => ends.response.complete, { what: 'the end' });
     expect([writes.body, ends.body]).to.deep.equal(['first second', 'first last']);
-    expect(again.body === `first ${'y'.repeat(BIG)}third`).to.equal(true);
+    expect(again.body === `first second ${'y'.repeat(BIG)}third`).to.equal(true);
   });
 
   it('are kept no longer than until they have gone out, nor are their writers', async () => {

@@ -71,6 +71,11 @@ export class BlackHole {
     ).length;
   }
 
+  /** Whether something of what a connection is to be told comes late. */
+  holds(application: string): boolean {
+    return [...this.#pairs].some((pair) => pair.application === application && pair.late.length > 0);
+  }
+
   swallow(hole: Hole): void {
     this.#hole = hole;
   }
