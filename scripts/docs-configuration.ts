@@ -90,7 +90,8 @@ const SECTIONS = {
     replayDatabaseUrl: 'a streaming standby that replays are read from as far as it has them',
     replayCacheBytes: 'pages kept for others who replay the same',
     relayBatchEvents: 'events of one read of the relay',
-    pollIntervalMs: 'time between two reads while awake; where a read takes long, the pause after it is as long, up to this',
+    pollIntervalMs:
+      'time between two reads while awake; where a read takes long, the pause after it is as long, up to this',
     safetyPollMs: 'longest time without a read while asleep',
     relayTimeoutMs:
       'time in which a connection of the relay must stand, a query of it be answered and a ring of its own arrive',
