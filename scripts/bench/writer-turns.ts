@@ -124,9 +124,12 @@ try {
     turnMs: TURN_MS,
     trimMs: TRIM_MS,
   });
-  await turns.warm(WARM_SECONDS * 1000);
-  for (let round = 0; round < ROUNDS; round += 1) await turns.round(round);
-  await turns.end();
+  try {
+    await turns.warm(WARM_SECONDS * 1000);
+    for (let round = 0; round < ROUNDS; round += 1) await turns.round(round);
+  } finally {
+    await turns.end();
+  }
   const of = (entry: Entry): number[] =>
     [...turns.commits].find(([{ database }]) => database === entry.database)?.[1] ?? [];
   const ratios = (entry: Entry, to: Entry): number[] => {

@@ -74,13 +74,7 @@ export class Hub {
 
   /** They come back with their own cursors, and replay. */
   #sendAllAway(): void {
-    for (const subscriber of [...this.#subscribers]) {
-      try {
-        subscriber.end('unavailable');
-      } catch {
-        // It has left the hub, and whatever its last bytes do, its connection is cut off.
-      }
-    }
+    for (const subscriber of [...this.#subscribers]) subscriber.end('unavailable');
   }
 
   /** Retention went on: older cursors can no longer be replayed. */

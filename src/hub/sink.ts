@@ -11,4 +11,6 @@ export interface Sink {
   drained(): Promise<void>;
   /** Writes the last bytes and closes. */
   end(chunk: Chunk): void;
+  /** Closes at once, whatever waits. */
+  cut(): void;
 }

@@ -171,12 +171,16 @@ export class Subscriber {
     }
   }
 
-  /** Ends the stream and tells the client why. */
+  /** Ends the stream and tells the client why; if that fails, at least the connection goes: nobody is left on it who hears nothing any more. */
   end(reason: DisconnectReason): void {
     if (this.#state === 'ended') return;
     this.closed();
     this.#options.onEnd(reason);
-    this.#sink.end(disconnectFrame(reason, this.#options.retryMs()));
+    try {
+      this.#sink.end(disconnectFrame(reason, this.#options.retryMs()));
+    } catch {
+      this.#sink.cut();
+    }
   }
 
   /** Ends the stream if its credential is among those revoked. */

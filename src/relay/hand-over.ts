@@ -116,8 +116,12 @@ export class HandOver {
     const { hub, stats, onDispatch } = this.#options;
     stats.events += events.length;
     stats.lagSeconds = lagSeconds.last;
-    this.#mark = mark;
-    hub.dispatch(events);
+    try {
+      hub.dispatch(events);
+    } finally {
+      // Whatever fails in it: the mark is that of the event at the hub's cursor.
+      if (hub.cursor === events.at(-1)?.id) this.#mark = mark;
+    }
     onDispatch(events.length, lagSeconds.first + (performance.now() - answeredMs) / 1000);
   }
 }

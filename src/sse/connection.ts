@@ -55,7 +55,7 @@ export class Connection implements Sink, Writer {
   #watched = false;
   #stalled = false;
   readonly #untilDrained: (() => void)[] = [];
-  #cut: NodeJS.Timeout | undefined;
+  #lingers: NodeJS.Timeout | undefined;
 
   /**
    * Sends the response's head.
@@ -125,11 +125,15 @@ export class Connection implements Sink, Writer {
 
   end(chunk: Chunk): void {
     if (this.#state !== 'open') return;
-    this.#cut = setTimeout(() => this.#cutOff(), Math.min(this.#options.stallMs, LINGER_MS));
     this.write(chunk);
     this.#state = 'ended';
     if (this.#chunked) this.#socket.write(LAST_CHUNK);
     this.#socket.destroySoon();
+    this.#lingers = setTimeout(() => this.#cutOff(), Math.min(this.#options.stallMs, LINGER_MS));
+  }
+
+  cut(): void {
+    this.#socket.destroy();
   }
 
   #takeSocket(): void {
@@ -168,7 +172,7 @@ export class Connection implements Sink, Writer {
   #close(): void {
     this.#state = 'closed';
     this.#response = undefined;
-    clearTimeout(this.#cut);
+    clearTimeout(this.#lingers);
     this.#releaseDrained();
     this.#options.onClose(this.#stalled);
   }

@@ -40,12 +40,15 @@ export class WriteBatch {
     const size = this.#size;
     this.#size = 0;
     this.#round += 1;
-    for (let at = 0; at < size; at += 1) {
-      const bytes = this.#bytes[at] as Buffer;
-      const taken = writeNow(this.#descriptors[at] as number, bytes);
-      if (taken < bytes.length) this.#writers[at]?.writeRest(bytes, taken);
+    try {
+      for (let at = 0; at < size; at += 1) {
+        const bytes = this.#bytes[at] as Buffer;
+        const taken = writeNow(this.#descriptors[at] as number, bytes);
+        if (taken < bytes.length) this.#writers[at]?.writeRest(bytes, taken);
+      }
+    } finally {
+      this.#bytes.fill(undefined, 0, size);
+      this.#writers.fill(undefined, 0, size);
     }
-    this.#bytes.fill(undefined, 0, size);
-    this.#writers.fill(undefined, 0, size);
   }
 }

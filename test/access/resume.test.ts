@@ -191,7 +191,11 @@ describe('a resume token', () => {
   it('leaves it to the database when the relay is behind the token', async () => {
     const proxy = await BlackHole.before(stage.database.url);
     try {
-      const late = await stage.addService({ LISTEN_DATABASE_URL: proxy.url, SAFETY_POLL_MS: '600000' });
+      const late = await stage.addService({
+        LISTEN_DATABASE_URL: proxy.url,
+        SAFETY_POLL_MS: '600000',
+        RELAY_TIMEOUT_MS: '60000',
+      });
       await untilAsleep(late);
       proxy.swallow({ application: /^settlewire (relay|listen)$/, direction: 'both', late: true });
       const left = await leave();
@@ -372,7 +376,7 @@ describe('a resume token', () => {
   describe('that is renewed', () => {
     let renewing: Service;
     before(async () => {
-      renewing = await stage.addService({ RESUME_SECONDS: '3', HEARTBEAT_SECONDS: '0.1' });
+      renewing = await stage.addService({ RESUME_SECONDS: '6', HEARTBEAT_SECONDS: '0.1' });
     });
 
     const sessions = (client: SseClient) => client.messages.filter(({ type }) => type === 'session');

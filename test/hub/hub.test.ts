@@ -122,6 +122,7 @@ describe('a hub', () => {
     expect(() => hub.dispatch([happened(6, 'stream:a'), happened(7, 'stream:b')])).to.throw('after the end');
     hub.dispatch([happened(8, 'stream:a'), happened(9, 'stream:b')]);
     expect(subscribers.map(({ state }) => state)).to.deep.equal(['ended', 'ended']);
+    expect([broken.isCut, healthy.isCut], 'who cannot be told').to.deep.equal([true, false]);
     expect(healthy.text)
       .to.match(/event: disconnect\ndata: \{"reason":"unavailable"/)
       .and.not.contain('id: 8');

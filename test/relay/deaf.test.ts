@@ -164,7 +164,7 @@ describe('a relay that has no session that listens', function () {
     const bouncer = await startPgBouncer(database.serviceUrl, 'transaction');
     const others = [1, 2, 3].map(() => new Client({ connectionString: bouncer.url }));
     try {
-      await serve({ ...NEVER, LISTEN_DATABASE_URL: bouncer.url }, database.url);
+      await serve({ ...NEVER, RELAY_TIMEOUT_MS: '60000', LISTEN_DATABASE_URL: bouncer.url }, database.url);
       const client = await subscribe();
       await Promise.all(others.map((other) => other.connect()));
       // Whoever holds a session in a transaction makes the relay take another one; so for a while all of them are everybody's.

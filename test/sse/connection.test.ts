@@ -66,6 +66,14 @@ for (const how of ['taken from', 'left to'] as const) {
       expect(socket.destroyed).to.equal(true);
     });
 
+    it('is gone at once when it is cut, whatever waits', async () => {
+      await fill();
+      connection.cut();
+      expect(socket.destroyed).to.equal(true);
+      expect(await closed, 'stalled').to.equal(false);
+      expect(connection.buffered).to.equal(0);
+    });
+
     it('has drained when nothing waits any more, however little did', async () => {
       await fill();
       let drained = false;

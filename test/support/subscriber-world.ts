@@ -19,6 +19,7 @@ export class SlowSocket implements Sink, Writer {
   buffered = 0;
   mostBuffered = 0;
   ended = false;
+  isCut = false;
   #joined = false;
   readonly #waiting: (() => void)[] = [];
 
@@ -51,6 +52,10 @@ export class SlowSocket implements Sink, Writer {
   end(chunk: Chunk): void {
     this.write(chunk);
     this.ended = true;
+  }
+
+  cut(): void {
+    this.isCut = true;
   }
 }
 

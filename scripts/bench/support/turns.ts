@@ -114,8 +114,10 @@ export class Turns {
   /** Ends the writers; the helpers go on. */
   async end(): Promise<void> {
     for (const [contestant, writer] of this.#writers) {
+      for (const pid of contestant.helpers) process.kill(pid, 'SIGCONT');
+      if (writer.exitCode !== null || writer.signalCode !== null) continue;
       const ended = once(writer, 'exit');
-      for (const pid of [writer.pid ?? 0, ...contestant.helpers]) process.kill(pid, 'SIGCONT');
+      writer.kill('SIGCONT');
       writer.kill();
       await ended;
     }
@@ -139,8 +141,8 @@ export class Turns {
   }
 
   #signal(contestant: Contestant, signal: 'SIGSTOP' | 'SIGCONT'): void {
-    for (const pid of [...contestant.helpers, this.#writers.get(contestant)?.pid ?? 0])
-      process.kill(pid, signal);
+    for (const pid of contestant.helpers) process.kill(pid, signal);
+    this.#writers.get(contestant)?.kill(signal);
   }
 
   async #transactions(): Promise<number> {
