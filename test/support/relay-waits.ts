@@ -3,10 +3,10 @@ import { metric } from './metrics.ts';
 import { waitFor } from './wait-for.ts';
 
 /** Waits until the relay holds the doorbell key and is caught up. */
-export async function untilAsleep(service: Service): Promise<void> {
+export async function untilAsleep(service: Service, timeoutMs = 10_000): Promise<void> {
   await waitFor(async () => (await metric(service, 'settlewire_relay_asleep')) === 1, {
     what: 'the relay to fall asleep',
-    timeoutMs: 10_000,
+    timeoutMs,
   });
 }
 
