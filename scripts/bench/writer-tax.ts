@@ -10,13 +10,13 @@
 import pg from 'pg';
 import type { BareRelayReport } from './support/bare-relay.ts';
 import { startPart } from './support/child.ts';
-import { checkExactness } from './support/exactness.ts';
+import { checkExactness, followWallets } from './support/exactness.ts';
 import { Load } from './support/load.ts';
 import { pgbench } from './support/pgbench.ts';
 import { BenchPostgres } from './support/postgres.ts';
 import { type RelayMetrics, relayMetrics, startBenchService } from './support/service.ts';
 import { judge, machine, median, table } from './support/statistics.ts';
-import { STREAMS, UPDATE_SCRIPT, WALLETS, walletToken } from './support/streams.ts';
+import { STREAMS, UPDATE_SCRIPT, WALLETS } from './support/streams.ts';
 import { createVariants, VARIANTS, type Variant } from './support/variants.ts';
 
 const numbers = (text: string): number[] => text.split(',').map(Number);
@@ -80,16 +80,7 @@ function describeRelay(before: RelayMetrics, after: RelayMetrics): string {
 async function measure(postgres: BenchPostgres, flushMs: number): Promise<string[][]> {
   await postgres.start({ flushMs });
   const service = await startBenchService(postgres.url(DATABASE));
-  const subscribers = await Load.open({
-    url: service.url,
-    connections: SUBSCRIBERS,
-    requests: Array.from({ length: SUBSCRIBERS }, (_, n) => ({
-      path: '/v1/events',
-      headers: { Authorization: `Bearer ${walletToken(n)}` },
-    })),
-    caughtUp: true,
-    keep: true,
-  });
+  const subscribers = await followWallets(service.url, SUBSCRIBERS);
   const bareRelay = await startPart<BareRelayReport>(new URL('support/bare-relay.ts', import.meta.url), {
     databaseUrl: postgres.url('bench_delivered'),
     pollIntervalMs: 5,

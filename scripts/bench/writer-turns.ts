@@ -7,13 +7,13 @@
  */
 import type { BareRelayReport } from './support/bare-relay.ts';
 import { startPart } from './support/child.ts';
-import { checkExactness } from './support/exactness.ts';
+import { checkExactness, followWallets } from './support/exactness.ts';
 import { LeastRelay } from './support/least-relay.ts';
 import { Load } from './support/load.ts';
 import { BenchPostgres } from './support/postgres.ts';
 import { startBenchService } from './support/service.ts';
 import { judge, machine, median, percentile, table } from './support/statistics.ts';
-import { UPDATE_SCRIPT, walletToken } from './support/streams.ts';
+import { UPDATE_SCRIPT } from './support/streams.ts';
 import { type Contestant, Turns } from './support/turns.ts';
 import { createVariant, type Variant } from './support/variants.ts';
 
@@ -76,16 +76,7 @@ async function withService(
 ): Promise<{ entry: Entry; subscribers: Load }> {
   const service = await startBenchService(postgres.url(entry.database));
   ends.push(() => service.terminate());
-  const subscribers = await Load.open({
-    url: service.url,
-    connections: SUBSCRIBERS,
-    requests: Array.from({ length: SUBSCRIBERS }, (_, n) => ({
-      path: '/v1/events',
-      headers: { Authorization: `Bearer ${walletToken(n)}` },
-    })),
-    caughtUp: true,
-    keep: true,
-  });
+  const subscribers = await followWallets(service.url, SUBSCRIBERS);
   ends.push(() => subscribers.close());
   return { entry: { ...entry, helpers: [service.pid] }, subscribers };
 }

@@ -161,7 +161,7 @@ describe('polls while events flow', () => {
       what: 'a poll whose answer is kept back',
     });
     const stopped = running.stop();
-    // It says farewell to its clients first.
+    // Nothing tells when the relay is asked to stop: the service first closes what is open, for a second at most.
     await delay(1500);
     proxy.heal();
     const startedAt = performance.now();

@@ -1,10 +1,25 @@
 import pg from 'pg';
 import { waitFor } from '../../../test/support/wait-for.ts';
-import type { Load } from './load.ts';
+import { Load } from './load.ts';
+import { walletToken } from './streams.ts';
+
+/** The first so many wallets follow everything of theirs, and keep what they get. */
+export function followWallets(url: string, wallets: number): Promise<Load> {
+  return Load.open({
+    url,
+    connections: wallets,
+    requests: Array.from({ length: wallets }, (_, n) => ({
+      path: '/v1/events',
+      headers: { Authorization: `Bearer ${walletToken(n)}` },
+    })),
+    caughtUp: true,
+    keep: true,
+  });
+}
 
 /**
  * Every subscriber got exactly the outbox rows of its wallet's streams, in order; else the benchmark is to fail.
- * @param subscribers of wallets, in their order, that keep what they get
+ * @param subscribers as {@link followWallets} makes them
  */
 export async function checkExactness(databaseUrl: string, subscribers: Load): Promise<string> {
   let received = await subscribers.kept();

@@ -18,26 +18,24 @@ export interface Load {
   readonly rate?: number;
 }
 
-function options(postgres: BenchPostgres, load: Load, path: string): string[] {
-  const { database, clients, seconds, rate } = load;
-  return [
-    ...[
-      '-h',
-      postgres.socketDir,
-      '-p',
-      String(postgres.port),
-      '-U',
-      'postgres',
-      '-n',
-      '-M',
-      'prepared',
-      '-f',
-      path,
-    ],
-    ...['-c', String(clients), '-j', String(Math.min(2, clients)), '-T', String(seconds + 1), '-P', '1'],
-    ...(rate === undefined ? [] : ['--rate', String(rate)]),
-    database,
-  ];
+/** What pgbench is to be told to run a script of one transaction on a database. */
+export function pgbenchOptions(
+  postgres: BenchPostgres,
+  { database, clients }: Pick<Load, 'database' | 'clients'>,
+  path: string,
+  seconds: number,
+): string[] {
+  const options = {
+    h: postgres.socketDir,
+    p: postgres.port,
+    U: 'postgres',
+    M: 'prepared',
+    f: path,
+    c: clients,
+    j: Math.min(2, clients),
+    T: seconds,
+  };
+  return ['-n', ...Object.entries(options).flatMap(([name, value]) => [`-${name}`, String(value)]), database];
 }
 
 /** From the progress that it prints each second. */
@@ -55,7 +53,9 @@ export async function pgbench(postgres: BenchPostgres, load: Load): Promise<numb
   try {
     const path = join(dir, 'script.sql');
     writeFileSync(path, load.script);
-    const { stderr } = await run(postgres.pgbench, options(postgres, load, path));
+    const rate = load.rate === undefined ? [] : ['--rate', String(load.rate)];
+    const options = pgbenchOptions(postgres, load, path, load.seconds + 1);
+    const { stderr } = await run(postgres.pgbench, ['-P', '1', ...rate, ...options]);
     return tpsOf(stderr);
   } finally {
     rmSync(dir, { recursive: true, force: true });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { pgbenchOptions } from './pgbench.ts';
 import type { BenchPostgres } from './postgres.ts';
 
 /** One of several who write by turns, and whoever works for it. */
@@ -60,34 +61,10 @@ export class Turns {
     const script = join(turns.#dir, 'script.sql');
     writeFileSync(script, options.script);
     for (const contestant of contestants) {
-      const writer = spawn(
-        postgres.pgbench,
-        [
-          ...[
-            '-h',
-            postgres.socketDir,
-            '-p',
-            String(postgres.port),
-            '-U',
-            'postgres',
-            '-n',
-            '-M',
-            'prepared',
-          ],
-          ...[
-            '-f',
-            script,
-            '-c',
-            String(options.clients),
-            '-j',
-            '2',
-            '-T',
-            String(LONG),
-            contestant.database,
-          ],
-        ],
-        { stdio: ['ignore', 'ignore', 'inherit'] },
-      );
+      const load = { database: contestant.database, clients: options.clients };
+      const writer = spawn(postgres.pgbench, pgbenchOptions(postgres, load, script, LONG), {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
       turns.#writers.set(contestant, writer);
       turns.commits.set(contestant, []);
       await delay(CONNECT_MS);
