@@ -1,13 +1,22 @@
 import type { Frame } from '../sse/frame.ts';
+import { FrameBlock } from './frame-block.ts';
 import { FrameQueue } from './frame-queue.ts';
 
-/** The newest events, kept encoded, so that most reconnects touch no database. Bounded by events and bytes: the oldest go first. */
+/**
+ * The newest events, kept encoded, so that most reconnects touch no database. Bounded by events and bytes of their payloads: the oldest go first.
+ * Pushing leaves nothing to collect: blocks whose events have gone are filled again.
+ */
 export class ReplayWindow {
   readonly #maxEvents: number;
   readonly #maxBytes: number;
-  readonly #frames = new FrameQueue();
-  /** Those of them that change access: whoever resumes needs all of these, and few of the others. */
+  /** In the order of their ids; the first one may have lost frames at its front, the last one may have room. */
+  readonly #blocks: FrameBlock[] = [];
+  /** Frames that the first block has lost. */
+  #gone = 0;
+  #spare: FrameBlock | undefined;
+  /** The frames that change access: whoever resumes needs all of these, and few of the others. */
   readonly #accessFrames = new FrameQueue();
+  #events = 0;
   #bytes = 0;
   #start: number;
 
@@ -24,7 +33,7 @@ export class ReplayWindow {
   }
 
   get events(): number {
-    return this.#frames.length;
+    return this.#events;
   }
 
   get bytes(): number {
@@ -32,10 +41,11 @@ export class ReplayWindow {
   }
 
   push(frame: Frame): void {
-    this.#frames.push(frame);
+    if (this.#blocks.at(-1)?.push(frame) !== true) this.#append(frame);
     if (frame.access !== undefined) this.#accessFrames.push(frame);
+    this.#events += 1;
     this.#bytes += frame.chunk.length;
-    while (this.events > this.#maxEvents || this.#bytes > this.#maxBytes) this.#dropOldest();
+    while (this.#events > this.#maxEvents || this.#bytes > this.#maxBytes) this.#dropOldest();
   }
 
   /**
@@ -43,7 +53,15 @@ export class ReplayWindow {
    * @returns undefined if the window begins later than the cursor, so that it cannot tell
    */
   after(cursor: number, max: number): Frame[] | undefined {
-    return cursor < this.#start ? undefined : this.#frames.after(cursor, max);
+    if (cursor < this.#start) return undefined;
+    const found: Frame[] = [];
+    for (let at = this.#blockAfter(cursor); at < this.#blocks.length && found.length < max; at += 1) {
+      const block = this.#blocks[at] as FrameBlock;
+      // What the first block has lost is not above any cursor that the window can tell of.
+      const from = block.indexAfter(cursor);
+      found.push(...block.frames().slice(from, from + max - found.length));
+    }
+    return found;
   }
 
   /** As {@link after}, all of those that change access. */
@@ -51,12 +69,44 @@ export class ReplayWindow {
     return cursor < this.#start ? undefined : this.#accessFrames.after(cursor, Number.POSITIVE_INFINITY);
   }
 
+  /** Begins another block with a frame for which the last one has no room. */
+  #append(frame: Frame): void {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    if (spare?.push(frame)) {
+      this.#blocks.push(spare);
+      return;
+    }
+    const block = new FrameBlock(frame);
+    block.push(frame);
+    this.#blocks.push(block);
+  }
+
+  /** The first block with an id above this one; all of them have some. */
+  #blockAfter(id: number): number {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const block = this.#blocks[middle] as FrameBlock;
+      if (block.idAt(block.length - 1) <= id) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   #dropOldest(): void {
-    const { oldest } = this.#frames;
-    if (oldest === undefined) return;
-    this.#start = oldest.id;
-    this.#bytes -= oldest.chunk.length;
-    this.#frames.shift();
-    if (this.#accessFrames.oldest === oldest) this.#accessFrames.shift();
+    const [block] = this.#blocks;
+    if (block === undefined) return;
+    this.#start = block.idAt(this.#gone);
+    this.#events -= 1;
+    this.#bytes -= block.bytesAt(this.#gone);
+    this.#gone += 1;
+    if (this.#accessFrames.oldest?.id === this.#start) this.#accessFrames.shift();
+    if (this.#gone < block.length) return;
+    this.#gone = 0;
+    this.#blocks.shift();
+    block.clear();
+    if (block.isOfUsualSize) this.#spare = block;
   }
 }

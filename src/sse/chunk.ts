@@ -48,6 +48,18 @@ export class Chunk {
     });
   }
 
+  /** As {@link each}, of payloads that stand encoded one after the other, of these lengths; they are copied. */
+  static parts(payloads: Buffer, lengths: readonly number[]): Chunk[] {
+    const whole = frame(payloads.length);
+    let start = whole.length - CRLF.length - payloads.length;
+    payloads.copy(whole, start);
+    return lengths.map((length) => {
+      const part = new Chunk(whole, start, length);
+      start += length;
+      return part;
+    });
+  }
+
   /** Several chunks as one, at least one; without a copy if each begins where the one before it ends. */
   static join(chunks: readonly Chunk[]): Chunk {
     const [first] = chunks;
@@ -63,8 +75,10 @@ export class Chunk {
     const framed = frame(length);
     const start = framed.length - CRLF.length - length;
     let at = start;
-    for (const chunk of chunks)
-      at += chunk.#whole.copy(framed, at, chunk.#start, chunk.#start + chunk.length);
+    for (const chunk of chunks) {
+      chunk.copyTo(framed, at);
+      at += chunk.length;
+    }
     return new Chunk(framed, start, length);
   }
 
@@ -78,6 +92,11 @@ export class Chunk {
     const framed = frame(this.length);
     this.bytes.copy(framed, framed.length - CRLF.length - this.length);
     return framed;
+  }
+
+  /** Copies the payload. */
+  copyTo(target: Buffer, at: number): void {
+    this.#whole.copy(target, at, this.#start, this.#start + this.length);
   }
 
   /** The payload alone: a view, not a copy. */

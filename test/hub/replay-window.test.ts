@@ -1,78 +1,252 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { ReplayWindow } from '../../src/hub/replay-window.ts';
 import { encodeEvent, type Frame } from '../../src/sse/frame.ts';
 
-/** Every third one changes access. */
-function frame(id: number, bytes: number): Frame {
+interface Push {
+  /** From the id before to this one. */
+  readonly gap: number;
+  readonly topic: string;
+  /** About the size of the payload. */
+  readonly bytes: number;
+}
+
+/** Every third id changes access. */
+function frame(id: number, { topic, bytes }: Pick<Push, 'topic' | 'bytes'>): Frame {
   return encodeEvent({
     id,
-    topic: 'stream:x',
+    topic,
     type: id % 3 === 0 ? 'access:granted' : 'test:happened',
-    data: JSON.stringify('x'.repeat(bytes)),
+    data: JSON.stringify({ topic: `stream:${id}`, text: 'x'.repeat(bytes) }),
   });
 }
 
-/** The same, in the plainest way: every frame in an array, the limits worked out from the end. */
-function model(start: number, frames: readonly Frame[], maxEvents: number, maxBytes: number) {
-  let kept = frames.slice(Math.max(0, frames.length - maxEvents));
-  while (kept.reduce((sum, { chunk }) => sum + chunk.length, 0) > maxBytes) kept = kept.slice(1);
-  const dropped = frames.length - kept.length;
-  return { kept, start: frames[dropped - 1]?.id ?? start };
+/** All that a frame is, whichever object it is. */
+function contentOf({ id, topic, chunk, access }: Frame): unknown {
+  return { id, topic, text: chunk.bytes.toString(), framed: chunk.framed.toString(), access };
 }
+
+/** The same, in the plainest way: every frame in an array, the limits worked out from the end. */
+class Model {
+  start: number;
+  kept: Frame[] = [];
+  readonly #limits: { maxEvents: number; maxBytes: number };
+
+  constructor(start: number, limits: { maxEvents: number; maxBytes: number }) {
+    this.start = start;
+    this.#limits = limits;
+  }
+
+  get bytes(): number {
+    return this.kept.reduce((sum, { chunk }) => sum + chunk.length, 0);
+  }
+
+  push(pushed: Frame): void {
+    this.kept.push(pushed);
+    while (this.kept.length > this.#limits.maxEvents || this.bytes > this.#limits.maxBytes)
+      this.start = this.kept.shift()?.id ?? this.start;
+  }
+
+  after(cursor: number): Frame[] | undefined {
+    return cursor < this.start ? undefined : this.kept.filter(({ id }) => id > cursor);
+  }
+}
+
+function expectSame(window: ReplayWindow, model: Model, cursor: number, max: number): void {
+  expect(window.start).to.equal(model.start);
+  expect(window.events).to.equal(model.kept.length);
+  expect(window.bytes).to.equal(model.bytes);
+  expect(window.after(cursor, max)?.map(contentOf)).to.deep.equal(
+    model.after(cursor)?.slice(0, max).map(contentOf),
+  );
+  expect(window.accessAfter(cursor)?.map(contentOf)).to.deep.equal(
+    model
+      .after(cursor)
+      ?.filter(({ access }) => access !== undefined)
+      .map(contentOf),
+  );
+}
+
+/** What JavaScript's objects take, and the buffers that they own, with nothing left that could be collected, in bytes. */
+function memory(): { readonly heap: number; readonly buffers: number } {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  // The second one finds the buffers given back that the first one has found to be of no use.
+  collectGarbage();
+  collectGarbage();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return { heap: heapUsed, buffers: arrayBuffers };
+}
+
+const PLAIN = { topic: 'stream:x', bytes: 100 };
 
 describe('the replay window', () => {
   it('holds the newest events within both bounds, and says no to a cursor that it cannot tell of', () => {
+    const push = fc.record({
+      gap: fc.integer({ min: 1, max: 4 }),
+      topic: fc.constantFrom('stream:x', 'user:someone-or-other', 'stream:ä€😀'),
+      bytes: fc.nat(200),
+    });
     fc.assert(
       fc.property(
         fc.nat(50),
-        fc.array(fc.record({ gap: fc.integer({ min: 1, max: 4 }), bytes: fc.nat(200) }), { maxLength: 60 }),
+        fc.array(push, { maxLength: 60 }),
         fc.nat(30),
         fc.nat(3000),
         (start, pushes, maxEvents, maxBytes) => {
           const window = new ReplayWindow(start, { maxEvents, maxBytes });
-          const frames: Frame[] = [];
+          const model = new Model(start, { maxEvents, maxBytes });
           let id = start;
-          for (const { gap, bytes } of pushes) {
-            id += gap;
-            frames.push(frame(id, bytes));
-            window.push(frames.at(-1) as Frame);
+          for (const pushed of pushes) {
+            id += pushed.gap;
+            window.push(frame(id, pushed));
+            model.push(frame(id, pushed));
           }
-          const expected = model(start, frames, maxEvents, maxBytes);
-          expect(window.start).to.equal(expected.start);
-          expect(window.events).to.equal(expected.kept.length);
-          expect(window.bytes).to.equal(expected.kept.reduce((sum, { chunk }) => sum + chunk.length, 0));
-          for (let cursor = start - 1; cursor <= id + 1; cursor += 1) {
-            for (const max of [1, 3, 100]) {
-              const answer = window.after(cursor, max)?.map((found) => found.id);
-              const wanted =
-                cursor < expected.start
-                  ? undefined
-                  : expected.kept.filter((kept) => kept.id > cursor).slice(0, max);
-              expect(answer).to.deep.equal(wanted?.map((kept) => kept.id));
+          for (let cursor = start - 1; cursor <= id + 1; cursor += 1)
+            for (const max of [1, 3, 100]) expectSame(window, model, cursor, max);
+        },
+      ),
+    );
+  });
+
+  it('is the same however its events share their blocks, and whoever asks in between', () => {
+    const push = fc.record({
+      gap: fc.integer({ min: 1, max: 4 }),
+      topic: fc.constantFrom('stream:x', `user:${'y'.repeat(100)}`, 'stream:ä€😀'),
+      // Some that fill a block with few others, and some for which a block is too small.
+      bytes: fc.oneof(
+        { weight: 40, arbitrary: fc.nat(200) },
+        { weight: 4, arbitrary: fc.nat(20_000) },
+        { weight: 1, arbitrary: fc.integer({ min: 60_000, max: 70_000 }) },
+      ),
+    });
+    // Runs of one event and another, or fast-check would take its time to make so many.
+    const runs = fc.array(fc.record({ push, times: fc.integer({ min: 1, max: 300 }) }), {
+      minLength: 3,
+      maxLength: 12,
+    });
+    fc.assert(
+      fc.property(
+        runs,
+        fc.integer({ min: 1, max: 1500 }),
+        fc.integer({ min: 1000, max: 400_000 }),
+        fc.integer({ min: 1, max: 400 }),
+        (pushes, maxEvents, maxBytes, every) => {
+          const window = new ReplayWindow(0, { maxEvents, maxBytes });
+          const model = new Model(0, { maxEvents, maxBytes });
+          let [id, count] = [0, 0];
+          for (const { push: pushed, times } of pushes) {
+            for (let n = 0; n < Math.min(times, 400_000 / (pushed.bytes + 1)); n += 1) {
+              id += pushed.gap;
+              window.push(frame(id, pushed));
+              model.push(frame(id, pushed));
+              count += 1;
+              if (count % every === 0) expectSame(window, model, id - 40, 30);
             }
-            const access = expected.kept.filter((kept) => kept.id > cursor && kept.id % 3 === 0);
-            expect(window.accessAfter(cursor)?.map((found) => found.id)).to.deep.equal(
-              cursor < expected.start ? undefined : access.map((kept) => kept.id),
-            );
+          }
+          for (const cursor of [model.start - 1, model.start, Math.floor((model.start + id) / 2), id])
+            expectSame(window, model, cursor, 1_000_000);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  }).timeout(60_000);
+
+  it('is the same where a block is left with room that a later event would fit in', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat(40_000), { minLength: 30, maxLength: 60 }),
+        fc.integer({ min: 1, max: 8 }),
+        (sizes, maxEvents) => {
+          const window = new ReplayWindow(0, { maxEvents, maxBytes: 1e9 });
+          const model = new Model(0, { maxEvents, maxBytes: 1e9 });
+          for (const [index, bytes] of sizes.entries()) {
+            window.push(frame(index + 1, { ...PLAIN, bytes }));
+            model.push(frame(index + 1, { ...PLAIN, bytes }));
+            expectSame(window, model, model.start, maxEvents);
           }
         },
       ),
     );
   });
 
-  it('stays right while its array is cut, thousands of events on', () => {
-    const window = new ReplayWindow(0, { maxEvents: 100, maxBytes: 1e9 });
-    for (let id = 1; id <= 10_000; id += 1) {
-      window.push(frame(id, 1));
-      if (id % 97 === 0) {
-        const oldest = Math.max(0, id - 100);
-        expect(window.start).to.equal(oldest);
-        expect(window.after(oldest, 1000)?.map((found) => found.id)).to.deep.equal(
-          Array.from({ length: id - oldest }, (_, i) => oldest + 1 + i),
-        );
-        expect(window.after(oldest - 1, 1)).to.equal(undefined);
+  it('takes an event that is larger than a block, whatever its topic', () => {
+    const window = new ReplayWindow(0, { maxEvents: 10, maxBytes: 1e9 });
+    const large = { topic: 'stream:ä€😀', bytes: 100_000 };
+    window.push(frame(1, large));
+    expect(window.after(0, 10)?.map(contentOf)).to.deep.equal([contentOf(frame(1, large))]);
+  });
+
+  it('changes nothing in what it gave while its blocks are filled again', () => {
+    const window = new ReplayWindow(0, { maxEvents: 300, maxBytes: 1e9 });
+    let id = 0;
+    const more = (count: number): void => {
+      for (let n = 0; n < count; n += 1) {
+        id += 1;
+        window.push(frame(id, PLAIN));
       }
-    }
+    };
+    more(300);
+    const given = window.after(0, 300) ?? [];
+    const before = given.map(contentOf);
+    more(5000);
+    expect(given.map(contentOf)).to.deep.equal(before);
+    expect(given[0]?.chunk.bytes.toString()).to.include('id: 1\n');
+  });
+
+  it('gives the same frames to all who ask at about the same time, so that they share what is made of them', () => {
+    const window = new ReplayWindow(0, { maxEvents: 1000, maxBytes: 1e9 });
+    for (let id = 1; id <= 400; id += 1) window.push(frame(id, PLAIN));
+    const first = window.after(0, 1000) ?? [];
+    window.push(frame(401, PLAIN));
+    const second = window.after(0, 1000) ?? [];
+    expect(second).to.have.lengthOf(401);
+    expect(first.every((given, index) => given === second[index])).to.equal(true);
+  });
+
+  it('leaves the collector nothing to do, however many events go through it', () => {
+    const window = new ReplayWindow(0, { maxEvents: 20_000, maxBytes: 1e9 });
+    // No third id: those that change access are few in life, and kept as they are.
+    const push = (n: number): void => window.push(frame(n * 3 + 1, { ...PLAIN, topic: `stream:${n}` }));
+    const empty = memory();
+    for (let n = 0; n < 20_000; n += 1) push(n);
+    const full = memory();
+    // An object for each of them, with its bytes and its topic, would be 400 bytes at least.
+    expect((full.heap - empty.heap) / 20_000).to.be.lessThan(50);
+    for (let n = 20_000; n < 60_000; n += 1) push(n);
+    expect(memory().buffers - full.buffers, 'blocks are used again').to.be.lessThan(1_000_000);
+    expect(window.events).to.equal(20_000);
+  });
+
+  it('keeps nothing of what has left it', () => {
+    const window = new ReplayWindow(0, { maxEvents: 100, maxBytes: 1e9 });
+    let id = 0;
+    const pushMany = (): void => {
+      for (let n = 0; n < 20_000; n += 1) {
+        id += 3;
+        window.push(frame(id, PLAIN));
+      }
+    };
+    pushMany();
+    const before = memory();
+    pushMany();
+    expect(memory().heap - before.heap, 'events that change access').to.be.lessThan(1_000_000);
+    id += 1;
+    window.push(frame(id, { ...PLAIN, bytes: 10_000_000 }));
+    pushMany();
+    expect(memory().buffers - before.buffers, 'a large event').to.be.lessThan(1_000_000);
+  });
+
+  it('lets go of what it gave when nobody holds it any more, and gives it again', async () => {
+    const window = new ReplayWindow(0, { maxEvents: 20_000, maxBytes: 1e9 });
+    for (let id = 1; id <= 20_000; id += 1) window.push(frame(id, PLAIN));
+    const before = memory();
+    expect(window.after(0, 20_000)).to.have.lengthOf(20_000);
+    // What was looked at is held until the present turn of the event loop ends.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect((memory().heap - before.heap) / 20_000).to.be.lessThan(100);
+    expect(window.after(19_999, 10)?.map(contentOf)).to.deep.equal([contentOf(frame(20_000, PLAIN))]);
   });
 });
