@@ -36,33 +36,38 @@ export class ServiceProcess {
   readonly url: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly #command: readonly string[];
+  readonly #ownSession: boolean;
   #child: ChildProcess | undefined;
   #exit: Promise<Exit> = Promise.resolve({ code: null, signal: null });
   /** What the present run has printed. */
   stdout = '';
   stderr = '';
 
-  private constructor(environment: Record<string, string>, command: readonly string[]) {
+  private constructor(environment: Record<string, string>, command: readonly string[], ownSession: boolean) {
     this.environment = environment;
     this.url = `http://127.0.0.1:${environment['PORT']}`;
     this.#command = command;
+    this.#ownSession = ownSession;
   }
 
   /**
    * A process on free ports, not started.
    * @param environment as in the configuration reference; nothing is inherited but what a program needs to run
+   * @param options `ownSession`: not of the terminal's that starts it, whose Ctrl-C it does not see then
    */
   static async create(
     environment: Record<string, string>,
     {
       command = ['serve'],
       settings = SETTINGS,
-    }: { command?: readonly string[]; settings?: Record<string, string> } = {},
+      ownSession = false,
+    }: { command?: readonly string[]; settings?: Record<string, string>; ownSession?: boolean } = {},
   ): Promise<ServiceProcess> {
     const [port, adminPort] = await freePorts(2);
     return new ServiceProcess(
       { ...settings, PORT: String(port), ADMIN_PORT: String(adminPort), ...environment },
       command,
+      ownSession,
     );
   }
 
@@ -89,6 +94,7 @@ export class ServiceProcess {
     const child = spawn(process.execPath, ['--import', LOADER, 'src/main.ts', ...this.#command], {
       cwd: ROOT,
       env: { PATH, HOME, ...this.environment },
+      detached: this.#ownSession,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.stdout = '';

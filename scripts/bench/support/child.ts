@@ -1,5 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { OWN_SESSION } from './own-session.ts';
 
 /** A part of a benchmark in a process of its own, so that its work is not done on the event loop that is measured. */
 export interface Part<Report> {
@@ -11,7 +12,11 @@ export interface Part<Report> {
 
 /** Starts a file that calls {@link servePart}; resolves when it is ready. */
 export async function startPart<Report>(file: URL, input: unknown): Promise<Part<Report>> {
-  const child = fork(file, { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const child = fork(file, {
+    ...OWN_SESSION,
+    execArgv: ['--import', 'tsx'],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
   const ended = once(child, 'exit');
   const answer = async (question: unknown): Promise<unknown> => {
     const answered = once(child, 'message');

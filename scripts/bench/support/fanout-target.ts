@@ -6,6 +6,7 @@ import { mintToken } from '../../../test/support/tokens.ts';
 import type { PeerKind, Publication } from './fanout-peer.ts';
 import { Load, type LoadOptions } from './load.ts';
 import { Nchan } from './nchan.ts';
+import { OWN_SESSION } from './own-session.ts';
 import type { BenchPostgres } from './postgres.ts';
 import { startBenchService } from './service.ts';
 
@@ -24,6 +25,7 @@ export interface Target {
 
 export async function startPeer(name: PeerKind, connections: number): Promise<Target> {
   const child = fork(new URL('fanout-peer.ts', import.meta.url), {
+    ...OWN_SESSION,
     execArgv: ['--import', 'tsx'],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { OWN_SESSION } from './own-session.ts';
 
 const run = promisify(execFile);
 const SOURCE = fileURLToPath(new URL('least-relay.c', import.meta.url));
@@ -34,6 +35,7 @@ export class LeastRelay {
     const headers = (await run('pg_config', ['--includedir'])).stdout.trim();
     await run('cc', ['-O2', `-I${headers}`, '-o', program, SOURCE, '-lpq', '-lpthread']);
     const child = spawn(program, [databaseUrl, tableName, String(POLL_MICROSECONDS)], {
+      ...OWN_SESSION,
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     child.once('exit', () => rmSync(dir, { recursive: true, force: true }));

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { OWN_SESSION } from './own-session.ts';
 
 const run = promisify(execFile);
 const SOURCE = fileURLToPath(new URL('load.c', import.meta.url));
@@ -128,6 +129,7 @@ export class Load {
       join(dir, 'load'),
       [hostname, port, join(dir, 'requests'), String(connections), String(atOnce)],
       {
+        ...OWN_SESSION,
         stdio: ['pipe', 'pipe', 'inherit'],
         env: { ...(caughtUp && { CAUGHT_UP: '1' }), ...(keep && { KEEP: '1' }) },
       },

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { waitFor } from '../../../test/support/wait-for.ts';
+import { OWN_SESSION } from './own-session.ts';
 
 const MODULE = '/usr/lib/nginx/modules/ngx_nchan_module.so';
 /** Publications under way at a time. */
@@ -53,7 +54,10 @@ export class Nchan {
     const { port } = probe.address() as AddressInfo;
     probe.close();
     writeFileSync(join(dir, 'nginx.conf'), configuration(port, dir));
-    const nginx = spawn('/usr/sbin/nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], { stdio: 'inherit' });
+    const nginx = spawn('/usr/sbin/nginx', ['-p', dir, '-c', join(dir, 'nginx.conf')], {
+      ...OWN_SESSION,
+      stdio: 'inherit',
+    });
     const kill = (): void => void nginx.kill('SIGQUIT');
     process.on('exit', kill);
     const publisher = await waitFor(

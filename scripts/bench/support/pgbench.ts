@@ -1,11 +1,11 @@
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { text } from 'node:stream/consumers';
+import { OWN_SESSION } from './own-session.ts';
 import type { BenchPostgres } from './postgres.ts';
-
-const run = promisify(execFile);
 
 export interface Load {
   readonly database: string;
@@ -55,8 +55,13 @@ export async function pgbench(postgres: BenchPostgres, load: Load): Promise<numb
     writeFileSync(path, load.script);
     const rate = load.rate === undefined ? [] : ['--rate', String(load.rate)];
     const options = pgbenchOptions(postgres, load, path, load.seconds + 1);
-    const { stderr } = await run(postgres.pgbench, ['-P', '1', ...rate, ...options]);
-    return tpsOf(stderr);
+    const child = spawn(postgres.pgbench, ['-P', '1', ...rate, ...options], {
+      ...OWN_SESSION,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const [progress] = await Promise.all([text(child.stderr), once(child, 'close')]);
+    if (child.exitCode !== 0) throw new Error(`pgbench has failed:\n${progress}`);
+    return tpsOf(progress);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

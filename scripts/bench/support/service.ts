@@ -1,5 +1,5 @@
 import { ServiceProcess } from '../../../test/support/service-process.ts';
-import { grantService } from '../../../test/support/service-role.ts';
+import { asService, grantService } from '../../../test/support/service-role.ts';
 
 /** What /metrics says of the relay. */
 export interface RelayMetrics {
@@ -15,13 +15,18 @@ export async function startBenchService(
   environment: Record<string, string> = {},
 ): Promise<ServiceProcess> {
   await grantService(databaseUrl);
-  const service = await ServiceProcess.start(databaseUrl, {
-    HEARTBEAT_SECONDS: '15',
-    MAX_CONNECTIONS_PER_ACTOR: '10000',
-    CONNECT_RATE_PER_MINUTE: '1000000',
-    ...environment,
-  });
+  const service = await ServiceProcess.create(
+    {
+      HEARTBEAT_SECONDS: '15',
+      MAX_CONNECTIONS_PER_ACTOR: '10000',
+      CONNECT_RATE_PER_MINUTE: '1000000',
+      ...environment,
+      DATABASE_URL: asService(databaseUrl),
+    },
+    { ownSession: true },
+  );
   process.on('exit', () => service.signal('SIGKILL'));
+  await service.start();
   return service;
 }
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { OWN_SESSION } from './own-session.ts';
 import { pgbenchOptions } from './pgbench.ts';
 import type { BenchPostgres } from './postgres.ts';
 
@@ -63,8 +64,11 @@ export class Turns {
     for (const contestant of contestants) {
       const load = { database: contestant.database, clients: options.clients };
       const writer = spawn(postgres.pgbench, pgbenchOptions(postgres, load, script, LONG), {
+        ...OWN_SESSION,
         stdio: ['ignore', 'ignore', 'inherit'],
       });
+      // Stopped, in a session that is not ours, it would outlive us.
+      process.on('exit', () => writer.kill('SIGKILL'));
       turns.#writers.set(contestant, writer);
       turns.commits.set(contestant, []);
       await delay(CONNECT_MS);
