@@ -4,7 +4,8 @@ import { FrameQueue } from './frame-queue.ts';
 
 /**
  * The newest events, kept encoded, so that most reconnects touch no database. Bounded by events and bytes of their payloads: the oldest go first.
- * Pushing leaves nothing to collect: blocks whose events have gone are filled again.
+ * A full window allocates nothing for events of a usual size: a block whose events have gone is filled again. An event for which the last block
+ * has no room ends it, so that what is held is up to twice the payloads where events are larger than half a block.
  */
 export class ReplayWindow {
   readonly #maxEvents: number;
@@ -13,6 +14,7 @@ export class ReplayWindow {
   readonly #blocks: FrameBlock[] = [];
   /** Frames that the first block has lost. */
   #gone = 0;
+  /** An empty one: as many come free as are needed, now one and then the other. */
   #spare: FrameBlock | undefined;
   /** The frames that change access: whoever resumes needs all of these, and few of the others. */
   readonly #accessFrames = new FrameQueue();
@@ -54,14 +56,20 @@ export class ReplayWindow {
    */
   after(cursor: number, max: number): Frame[] | undefined {
     if (cursor < this.#start) return undefined;
-    const found: Frame[] = [];
-    for (let at = this.#blockAfter(cursor); at < this.#blocks.length && found.length < max; at += 1) {
+    const found: (readonly Frame[])[] = [];
+    let room = max;
+    for (let at = this.#blockAfter(cursor); at < this.#blocks.length && room > 0; at += 1) {
       const block = this.#blocks[at] as FrameBlock;
+      const frames = block.frames();
       // What the first block has lost is not above any cursor that the window can tell of.
       const from = block.indexAfter(cursor);
-      found.push(...block.frames().slice(from, from + max - found.length));
+      const whole = from === 0 && frames.length <= room;
+      const some = whole ? frames : frames.slice(from, from + room);
+      found.push(some);
+      room -= some.length;
     }
-    return found;
+    // In one step: in a storm this is asked thousands of times.
+    return ([] as Frame[]).concat(...found);
   }
 
   /** As {@link after}, all of those that change access. */
@@ -72,8 +80,8 @@ export class ReplayWindow {
   /** Begins another block with a frame for which the last one has no room. */
   #append(frame: Frame): void {
     const spare = this.#spare;
-    this.#spare = undefined;
     if (spare?.push(frame)) {
+      this.#spare = undefined;
       this.#blocks.push(spare);
       return;
     }
