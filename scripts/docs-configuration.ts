@@ -84,7 +84,7 @@ const SECTIONS = {
   'Replay and relay': {
     retentionHours: 'how long events are kept; the partition that they are in goes as a whole',
     replayWindowEvents: 'newest events kept in memory for those who come back',
-    replayWindowBytes: 'and their bytes at most',
+    replayWindowBytes: 'and the bytes of their payloads at most',
     replayConcurrency: 'replays that read from the database at once; at least one for each of `WORKERS`',
     replayPageEvents: 'events that one such read takes',
     replayDatabaseUrl: 'a streaming standby that replays are read from as far as it has them',
