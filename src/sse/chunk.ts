@@ -39,22 +39,22 @@ export class Chunk {
     const whole = Chunk.of(texts.join(''));
     // Without characters beyond ASCII, a text has as many bytes as units.
     const ascii = whole.length === texts.reduce((sum, { length }) => sum + length, 0);
-    let start = whole.#start;
-    return texts.map((text) => {
-      const length = ascii ? text.length : Buffer.byteLength(text);
-      const part = new Chunk(whole.#whole, start, length);
-      start += length;
-      return part;
-    });
+    return whole.#cut(texts.map((text) => (ascii ? text.length : Buffer.byteLength(text))));
   }
 
   /** As {@link each}, of payloads that stand encoded one after the other, of these lengths; they are copied. */
   static parts(payloads: Buffer, lengths: readonly number[]): Chunk[] {
-    const whole = frame(payloads.length);
-    let start = whole.length - CRLF.length - payloads.length;
-    payloads.copy(whole, start);
+    const framed = frame(payloads.length);
+    const start = framed.length - CRLF.length - payloads.length;
+    payloads.copy(framed, start);
+    return new Chunk(framed, start, payloads.length).#cut(lengths);
+  }
+
+  /** Parts of these lengths, one after the other. */
+  #cut(lengths: readonly number[]): Chunk[] {
+    let start = this.#start;
     return lengths.map((length) => {
-      const part = new Chunk(whole, start, length);
+      const part = new Chunk(this.#whole, start, length);
       start += length;
       return part;
     });
