@@ -1,6 +1,7 @@
 import type { AccessChange } from '../outbox/access-change.ts';
 import { Chunk } from '../sse/chunk.ts';
 import type { Frame } from '../sse/frame.ts';
+import { indexAfter } from './index-after.ts';
 
 /** Room for payloads and topics, in bytes, and for events. */
 const BLOCK_BYTES = 65_536;
@@ -76,14 +77,7 @@ export class FrameBlock {
 
   /** The first index with an id above this one; `length` if there is none. */
   indexAfter(id: number): number {
-    let low = 0;
-    let high = this.#length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.idAt(middle) <= id) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return indexAfter(id, 0, this.#length, (index) => this.idAt(index));
   }
 
   /** All frames; the array is the block's own, and grows with it. */

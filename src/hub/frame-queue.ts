@@ -1,4 +1,5 @@
 import type { Frame } from '../sse/frame.ts';
+import { indexAfter } from './index-after.ts';
 
 /** Frames in the order of their ids; they come at one end, go at the other, and are found by id. */
 export class FrameQueue {
@@ -36,13 +37,7 @@ export class FrameQueue {
   }
 
   #indexAfter(id: number): number {
-    let low = this.#first;
-    let high = this.#frames.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#frames[middle] as Frame).id <= id) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    const frames = this.#frames;
+    return indexAfter(id, this.#first, frames.length, (index) => (frames[index] as Frame).id);
   }
 }

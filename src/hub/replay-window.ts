@@ -1,6 +1,7 @@
 import type { Frame } from '../sse/frame.ts';
 import { FrameBlock } from './frame-block.ts';
 import { FrameQueue } from './frame-queue.ts';
+import { indexAfter } from './index-after.ts';
 
 /**
  * The newest events, kept encoded, so that most reconnects touch no database. Bounded by events and bytes of their payloads: the oldest go first.
@@ -92,15 +93,10 @@ export class ReplayWindow {
 
   /** The first block with an id above this one; all of them have some. */
   #blockAfter(id: number): number {
-    let low = 0;
-    let high = this.#blocks.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const block = this.#blocks[middle] as FrameBlock;
-      if (block.idAt(block.length - 1) <= id) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return indexAfter(id, 0, this.#blocks.length, (index) => {
+      const block = this.#blocks[index] as FrameBlock;
+      return block.idAt(block.length - 1);
+    });
   }
 
   #dropOldest(): void {
