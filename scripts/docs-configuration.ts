@@ -92,6 +92,8 @@ const SECTIONS = {
     relayBatchEvents: 'events of one read of the relay',
     pollIntervalMs:
       'time between two reads while awake; where a read takes long, the pause after it is as long, up to this',
+    maxPollIntervalMs:
+      'the same at most: reads that stand in line, for a processor or a disk, for more than a fifth of it come less often, up to this',
     safetyPollMs: 'longest time without a read while asleep',
     relayTimeoutMs:
       'time in which a connection of the relay must stand, a query of it be answered and a ring of its own arrive',

@@ -117,6 +117,7 @@ export const settings = z.object({
   replayCacheBytes: whole(0, 17_179_869_184, 1_048_576, 'bytes'),
   relayBatchEvents: whole(1, 100_000, 1000, 'events'),
   pollIntervalMs: whole(1, 10_000, 5, 'milliseconds'),
+  maxPollIntervalMs: whole(1, 10_000, 20, 'milliseconds'),
   safetyPollMs: whole(10, 600_000, 2000, 'milliseconds'),
   relayTimeoutMs: whole(10, 600_000, 3000, 'milliseconds'),
   /** The relay polls when rings come faster, and sleeps again when events come slower. */

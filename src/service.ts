@@ -98,6 +98,7 @@ export class Service {
       log,
       batchEvents: config.relayBatchEvents,
       pollIntervalMs: config.pollIntervalMs,
+      maxPollIntervalMs: config.maxPollIntervalMs,
       safetyPollMs: config.safetyPollMs,
       timeoutMs: config.relayTimeoutMs,
       wakeRingsPerSecond: config.wakeRingsPerSecond,

@@ -79,6 +79,12 @@ export function watchRelay(
     () => relay.stats.lagSeconds,
     'max',
   );
+  metrics.watch(
+    'settlewire_relay_poll_interval_seconds',
+    'From poll to poll, last one; longer than POLL_INTERVAL_MS where polls wait in line.',
+    () => relay.stats.pollIntervalMs / 1000,
+    'max',
+  );
   const batches = new Histogram({
     registers,
     name: 'settlewire_relay_batch_events',

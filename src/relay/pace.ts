@@ -14,7 +14,7 @@ const QUIET_WINDOWS = 5;
 const LEAST_CONTENDED = 4;
 
 /** While events flow, writers are looked for, and what retention has dropped, every so many milliseconds. */
-const LOOK_MS = 40;
+const LOOK_MS = 100;
 
 /** What happened since the last read. */
 export interface Seen {

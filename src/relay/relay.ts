@@ -3,15 +3,14 @@ import { gaplessReader } from '../outbox/reader.ts';
 import { Doorbell } from './doorbell.ts';
 import { HandOver, type HandOverOptions } from './hand-over.ts';
 import { Pace, type PaceOptions } from './pace.ts';
+import { PollInterval, type PollIntervalOptions } from './poll-interval.ts';
 import { pauseAfter, SessionSocket } from './session.ts';
 import { type Stall, StallWatch } from './stall.ts';
 import { newStats, type RelayMode, type RelayStats } from './stats.ts';
 
-export interface RelayOptions extends PaceOptions, Omit<HandOverOptions, 'stats'> {
+export interface RelayOptions extends PaceOptions, PollIntervalOptions, Omit<HandOverOptions, 'stats'> {
   /** A direct connection: LISTEN and session locks do not survive a transaction-pooling proxy. */
   readonly connectionString: string;
-  /** Time between reads while awake, in milliseconds. */
-  readonly pollIntervalMs: number;
   /** Longest time without a read, in milliseconds. */
   readonly safetyPollMs: number;
   /** In which a connection must stand, a query be answered and a self-test ring arrive. */
@@ -124,6 +123,7 @@ export class Relay {
     let horizon = Number.POSITIVE_INFINITY;
     let pauseMs = 0;
     const readGapless = gaplessReader(client);
+    const interval = new PollInterval(this.#options);
     while (!this.#stop.signal.aborted) {
       // A read that has begun before falling asleep cannot be the one that is to follow it: whatever it finds, another one comes.
       const ahead = handOver.isAhead;
@@ -139,7 +139,7 @@ export class Relay {
         if (flows) {
           pace.note(performance.now(), { rings: this.stats.rings - rings, events: gapless });
           rings = this.stats.rings;
-          if (gapless < handOver.mostGapless) await this.#pauseSince(readAtMs);
+          if (gapless < handOver.mostGapless) await this.#pauseSince(readAtMs, interval);
           continue;
         }
       }
@@ -169,19 +169,17 @@ export class Relay {
           gapless + batch.events.length > 0 ? 0 : Math.min(Math.max(1, pauseMs * 2), LONGEST_PAUSE_MS);
         await this.#pause(pauseMs);
       } else {
-        await this.#pauseSince(readAtMs);
+        await this.#pauseSince(readAtMs, interval);
       }
     }
   }
 
-  /**
-   * From read to read: the time that this one took does not come on top. But it rests for as long as it took, an interval at most: where
-   * polls are slow because writers want the processors, or the database, they are not to be asked without a break.
-   */
-  #pauseSince(readAtMs: number): Promise<void> {
-    const { pollIntervalMs } = this.#options;
+  /** From poll to poll: the time that this one took does not come on top. */
+  #pauseSince(readAtMs: number, interval: PollInterval): Promise<void> {
     const tookMs = performance.now() - readAtMs;
-    return this.#pause(Math.max(1, pollIntervalMs - tookMs, Math.min(tookMs, pollIntervalMs)));
+    interval.note(tookMs);
+    this.stats.pollIntervalMs = interval.currentMs;
+    return this.#pause(interval.pauseAfter(tookMs));
   }
 
   /** Until `ms` have passed or the relay stops. With no listener of its own: one for each poll costs more than the timer. */

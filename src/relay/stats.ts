@@ -8,7 +8,7 @@ export interface RelayLog {
 export const RELAY_MODES = ['asleep', 'polling', 'deaf', 'away'] as const;
 export type RelayMode = (typeof RELAY_MODES)[number];
 
-/** What the relay has done since it was made; but for the lag it never goes down. */
+/** What the relay has done since it was made; but for the lag and the interval it never goes down. */
 export interface RelayStats {
   reads: number;
   /** Reads that looked for writers in flight, in the lock table. */
@@ -22,6 +22,8 @@ export interface RelayStats {
   keyLosses: number;
   /** Seconds between an event's append and its read, of the last batch; no matter what this machine's clock says. */
   lagSeconds: number;
+  /** Milliseconds from poll to poll, as of the last one; 0 before the first. */
+  pollIntervalMs: number;
 }
 
 export function newStats(): RelayStats {
@@ -34,5 +36,6 @@ export function newStats(): RelayStats {
     listenLosses: 0,
     keyLosses: 0,
     lagSeconds: 0,
+    pollIntervalMs: 0,
   };
 }

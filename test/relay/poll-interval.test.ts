@@ -1,0 +1,61 @@
+import { expect } from 'chai';
+import { PollInterval } from '../../src/relay/poll-interval.ts';
+
+describe('the interval of polls', () => {
+  const interval = (): PollInterval => new PollInterval({ pollIntervalMs: 5, maxPollIntervalMs: 20 });
+  const note = (of: PollInterval, count: number, tookMs: (n: number) => number): void => {
+    for (let n = 0; n < count; n += 1) of.note(tookMs(n));
+  };
+
+  it('is the least one while polls are quick', () => {
+    const polls = interval();
+    expect(polls.currentMs).to.equal(5);
+    note(polls, 100, (n) => (n === 0 ? 0.4 : 1.4));
+    expect(polls.currentMs).to.equal(5);
+  });
+
+  it('grows while polls take longer than the quickest by more than a fifth of it, up to the most, and shrinks again', () => {
+    const polls = interval();
+    polls.note(0.4);
+    note(polls, 100, () => 1.5);
+    expect(polls.currentMs, 'until 1.1 ms are a fifth').to.be.within(5.2, 5.8);
+    note(polls, 100, () => 2.4);
+    expect(polls.currentMs, 'until 2 ms are a fifth').to.be.within(9.5, 10.5);
+    note(polls, 100, () => 30);
+    expect(polls.currentMs).to.equal(20);
+    note(polls, 100, () => 1.4);
+    expect(polls.currentMs).to.equal(5);
+  });
+
+  it('is what the median poll makes it: a few that hang change next to nothing', () => {
+    const polls = interval();
+    polls.note(0.4);
+    note(polls, 1000, (n) => (n % 5 === 0 ? 500 : 1));
+    expect(polls.currentMs).to.be.within(5, 5.3);
+  });
+
+  it('does not grow for what the network takes each time', () => {
+    const polls = interval();
+    note(polls, 1000, (n) => 30 + (n % 2) * 0.9);
+    expect(polls.currentMs).to.equal(5);
+  });
+
+  it('ends with the poll, or when the poll has been followed by a rest as long, of the least interval at most', () => {
+    const polls = interval();
+    expect(polls.pauseAfter(1)).to.equal(4);
+    expect(polls.pauseAfter(4)).to.equal(4);
+    expect(polls.pauseAfter(0.5)).to.equal(4.5);
+    expect(polls.pauseAfter(30)).to.equal(5);
+    note(polls, 100, (n) => (n === 0 ? 1 : 30));
+    expect(polls.currentMs).to.equal(20);
+    expect(polls.pauseAfter(3)).to.equal(17);
+    expect(polls.pauseAfter(19)).to.equal(5);
+    expect(new PollInterval({ pollIntervalMs: 1, maxPollIntervalMs: 1 }).pauseAfter(0.5)).to.equal(1);
+  });
+
+  it('is never below the least one, even if the most is', () => {
+    const polls = new PollInterval({ pollIntervalMs: 50, maxPollIntervalMs: 20 });
+    note(polls, 100, (n) => (n === 0 ? 1 : 90));
+    expect(polls.currentMs).to.equal(50);
+  });
+});
