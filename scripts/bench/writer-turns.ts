@@ -3,7 +3,7 @@
  * machine's bad seconds are everybody's. Beside the plain outbox and settlewire stand the least programs that can deliver, one in Node and
  * one in C, over either outbox. See docs/benchmarks.md.
  *
- * BENCH_ROUNDS (60), BENCH_TURN_MS (500), BENCH_WARM_SECONDS (15), BENCH_CLIENTS (32), BENCH_FLUSH_MS (1).
+ * BENCH_ROUNDS (60), BENCH_TURN_MS (500), BENCH_WARM_SECONDS (45), BENCH_CLIENTS (32), BENCH_FLUSH_MS (1).
  */
 import type { BareRelayReport } from './support/bare-relay.ts';
 import { startPart } from './support/child.ts';
@@ -20,7 +20,7 @@ import { createVariant, type Variant } from './support/variants.ts';
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 60);
 const TURN_MS = Number(process.env['BENCH_TURN_MS'] ?? 500);
 const TRIM_MS = TURN_MS / 4;
-const WARM_SECONDS = Number(process.env['BENCH_WARM_SECONDS'] ?? 15);
+const WARM_SECONDS = Number(process.env['BENCH_WARM_SECONDS'] ?? 45);
 const CLIENTS = Number(process.env['BENCH_CLIENTS'] ?? 32);
 const FLUSH_MS = Number(process.env['BENCH_FLUSH_MS'] ?? 1);
 const SUBSCRIBERS = 50;

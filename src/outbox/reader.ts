@@ -117,9 +117,13 @@ export function gaplessReader(db: Queryable): (after: number, max: number) => Pr
       values: [after, max],
       rowMode: 'array',
     });
-    const gap = rows.findIndex(([id], index) => Number(id) !== after + 1 + index);
-    const gapless = gap < 0 ? rows : rows.slice(0, gap);
-    return { events: gapless.map(toEvent), ...timesOf(gapless, gapless[0]?.[5]) };
+    const events: OutboxEvent[] = [];
+    for (const row of rows) {
+      const event = toEvent(row);
+      if (event.id !== after + 1 + events.length) break;
+      events.push(event);
+    }
+    return { events, ...timesOf(rows.slice(0, events.length), rows[0]?.[5]) };
   };
 }
 
