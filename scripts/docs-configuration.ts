@@ -93,7 +93,7 @@ const SECTIONS = {
     pollIntervalMs:
       'time between two reads while awake; where a read takes long, the pause after it is as long, up to this',
     maxPollIntervalMs:
-      'the same at most: reads that stand in line, for a processor or a disk, for more than a fifth of it come less often, up to this',
+      'the same at most: reads that stand in line, for a processor or a disk, for more than an eighth of it come less often, up to this; not above 50, or a relay may fall asleep beside writers who queue behind a slow disk',
     safetyPollMs: 'longest time without a read while asleep',
     relayTimeoutMs:
       'time in which a connection of the relay must stand, a query of it be answered and a ring of its own arrive',

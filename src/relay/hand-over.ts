@@ -33,12 +33,18 @@ export class HandOver {
   #begun = false;
   /** After a full batch there is more: it is read while that one is handed on. */
   #ahead: { readonly batch: Promise<Batch>; readonly askedMs: number } | undefined;
+  #answeredAtMs = 0;
   /** Of the event at the hub's cursor; undefined if the cursor is the start of an epoch. */
   #mark: string | undefined;
 
   constructor(options: HandOverOptions) {
     this.#options = options;
     this.mostGapless = Math.min(options.batchEvents, MOST_GAPLESS);
+  }
+
+  /** When the last answer came, by the clock of `performance.now()`. */
+  get answeredAtMs(): number {
+    return this.#answeredAtMs;
   }
 
   /** After a full batch: what follows it is being read already. */
@@ -59,8 +65,9 @@ export class HandOver {
   async batch(client: Client, prepared: boolean): Promise<Batch> {
     const { hub, batchEvents, stats } = this.#options;
     const batch = await (this.#ahead?.batch ?? readBatch(client, hub.cursor, batchEvents, prepared));
+    this.#answeredAtMs = performance.now();
     // What was read ahead has waited here until its predecessor was handed on.
-    const answeredMs = this.#ahead?.askedMs ?? performance.now();
+    const answeredMs = this.#ahead?.askedMs ?? this.#answeredAtMs;
     this.#ahead = undefined;
     stats.reads += 1;
     stats.looks += 1;
@@ -84,8 +91,9 @@ export class HandOver {
   async gapless(read: GaplessReader): Promise<number> {
     const { hub, stats } = this.#options;
     const batch = await read(hub.cursor, this.mostGapless);
+    this.#answeredAtMs = performance.now();
     stats.reads += 1;
-    this.#handOn(batch, performance.now());
+    this.#handOn(batch, this.#answeredAtMs);
     return batch.events.length;
   }
 

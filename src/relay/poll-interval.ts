@@ -5,17 +5,17 @@ export interface PollIntervalOptions {
   readonly maxPollIntervalMs: number;
 }
 
-/** Of the time, at most so much may go by with polls that wait in line. */
-const WAITING_SHARE = 1 / 5;
+/** Of the time, about so much may go by with polls that wait in line. */
+const WAITING_SHARE = 1 / 8;
 /** By so much the interval grows or shrinks with each poll. */
 const STEP = 1.05;
 
 /**
  * How long from poll to poll. Where writers take all the processors, or the database's answers wait for its disk, each poll stands in line
  * with them, and what it takes is taken from them; then fewer polls that find more each serve everybody better. So the interval grows while
- * polls take longer than the quickest one did, by more than a fifth of the interval, and shrinks while they do not: the median poll
+ * answers come later than the quickest one did, by more than an eighth of the interval, and shrinks while they do not: the median poll
  * decides, and one that hangs for long changes next to nothing. What the network takes is in the quickest one too, so that a database far away
- * is polled as often as one nearby. See docs/decisions/0003-the-doorbell.md.
+ * is polled as often as one nearby; and how long it takes to hand on what was found is not in it. See docs/decisions/0003-the-doorbell.md.
  */
 export class PollInterval {
   readonly #leastMs: number;
@@ -34,10 +34,10 @@ export class PollInterval {
     return this.#currentMs;
   }
 
-  /** Takes note of a poll that took so long, in milliseconds. */
-  note(tookMs: number): void {
-    this.#quickestMs = Math.min(this.#quickestMs, tookMs);
-    const waits = tookMs - this.#quickestMs > this.#currentMs * WAITING_SHARE;
+  /** Takes note of a poll that was answered after so long, in milliseconds. */
+  note(answeredMs: number): void {
+    this.#quickestMs = Math.min(this.#quickestMs, answeredMs);
+    const waits = answeredMs - this.#quickestMs > this.#currentMs * WAITING_SHARE;
     const nextMs = waits ? this.#currentMs * STEP : this.#currentMs / STEP;
     this.#currentMs = Math.min(Math.max(nextMs, this.#leastMs), this.#mostMs);
   }

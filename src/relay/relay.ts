@@ -177,7 +177,7 @@ export class Relay {
   /** From poll to poll: the time that this one took does not come on top. */
   #pauseSince(readAtMs: number, interval: PollInterval): Promise<void> {
     const tookMs = performance.now() - readAtMs;
-    interval.note(tookMs);
+    interval.note(this.#handOver.answeredAtMs - readAtMs);
     this.stats.pollIntervalMs = interval.currentMs;
     return this.#pause(interval.pauseAfter(tookMs));
   }

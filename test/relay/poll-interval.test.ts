@@ -10,34 +10,42 @@ describe('the interval of polls', () => {
   it('is the least one while polls are quick', () => {
     const polls = interval();
     expect(polls.currentMs).to.equal(5);
-    note(polls, 100, (n) => (n === 0 ? 0.4 : 1.4));
+    note(polls, 100, (n) => (n === 0 ? 0.4 : 1));
     expect(polls.currentMs).to.equal(5);
   });
 
-  it('grows while polls take longer than the quickest by more than a fifth of it, up to the most, and shrinks again', () => {
+  it('grows while polls take longer than the quickest by more than an eighth of it, up to the most, and shrinks again', () => {
     const polls = interval();
     polls.note(0.4);
-    note(polls, 100, () => 1.5);
-    expect(polls.currentMs, 'until 1.1 ms are a fifth').to.be.within(5.2, 5.8);
-    note(polls, 100, () => 2.4);
-    expect(polls.currentMs, 'until 2 ms are a fifth').to.be.within(9.5, 10.5);
+    note(polls, 100, () => 1.1);
+    expect(polls.currentMs, 'until 0.7 ms are an eighth').to.be.within(5.3, 5.9);
+    note(polls, 100, () => 1.65);
+    expect(polls.currentMs, 'until 1.25 ms are an eighth').to.be.within(9.5, 10.5);
     note(polls, 100, () => 30);
     expect(polls.currentMs).to.equal(20);
-    note(polls, 100, () => 1.4);
+    note(polls, 100, () => 1);
     expect(polls.currentMs).to.equal(5);
   });
 
   it('is what the median poll makes it: a few that hang change next to nothing', () => {
     const polls = interval();
     polls.note(0.4);
-    note(polls, 1000, (n) => (n % 5 === 0 ? 500 : 1));
+    note(polls, 1000, (n) => (n % 5 === 0 ? 500 : 0.9));
     expect(polls.currentMs).to.be.within(5, 5.3);
   });
 
   it('does not grow for what the network takes each time', () => {
     const polls = interval();
-    note(polls, 1000, (n) => 30 + (n % 2) * 0.9);
+    note(polls, 1000, (n) => 30 + (n % 2) * 0.6);
     expect(polls.currentMs).to.equal(5);
+  });
+
+  it('knows the quickest poll however slow the first one was', () => {
+    const polls = interval();
+    polls.note(50);
+    polls.note(0.4);
+    note(polls, 100, () => 5);
+    expect(polls.currentMs).to.equal(20);
   });
 
   it('ends with the poll, or when the poll has been followed by a rest as long, of the least interval at most', () => {
