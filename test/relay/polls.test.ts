@@ -202,6 +202,7 @@ describe('polls while events flow', () => {
   });
 
   it('come as often, however long it takes to hand on what they find', async () => {
+    let batches = 0;
     const relay = new Relay({
       connectionString: database.url,
       hub: new Hub({ maxEvents: 1000, maxBytes: 1_000_000 }),
@@ -215,7 +216,8 @@ describe('polls while events flow', () => {
       sleepEventsPerSecond: 1,
       stallAlertSeconds: 600,
       onDispatch() {
-        const endsAt = performance.now() + 60;
+        batches += 1;
+        const endsAt = performance.now() + (batches > 5 ? 60 : 0);
         while (performance.now() < endsAt);
       },
     });
