@@ -3,8 +3,8 @@ import { PollInterval } from '../../src/relay/poll-interval.ts';
 
 describe('the interval of polls', () => {
   const interval = (): PollInterval => new PollInterval({ pollIntervalMs: 5, maxPollIntervalMs: 20 });
-  const note = (of: PollInterval, count: number, tookMs: (n: number) => number): void => {
-    for (let n = 0; n < count; n += 1) of.note(tookMs(n));
+  const note = (of: PollInterval, count: number, answeredMs: (n: number) => number): void => {
+    for (let n = 0; n < count; n += 1) of.note(answeredMs(n));
   };
 
   it('is the least one while polls are quick', () => {

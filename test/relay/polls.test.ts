@@ -65,6 +65,7 @@ describe('polls while events flow', () => {
       const writing = (async () => {
         while (!over) {
           await append(writer);
+          // So that no poll is a full one, which would be followed by the next at once.
           await delay(1);
         }
       })();
