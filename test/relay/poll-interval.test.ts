@@ -1,5 +1,11 @@
 import { expect } from 'chai';
+import { pino } from 'pino';
+import { Hub } from '../../src/hub/hub.ts';
 import { PollInterval } from '../../src/relay/poll-interval.ts';
+import { Relay } from '../../src/relay/relay.ts';
+import { createTestDatabase } from '../support/database.ts';
+import { append } from '../support/session.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 describe('the interval of polls', () => {
   const interval = (): PollInterval => new PollInterval({ pollIntervalMs: 5, maxPollIntervalMs: 20 });
@@ -65,5 +71,44 @@ describe('the interval of polls', () => {
     const polls = new PollInterval({ pollIntervalMs: 50, maxPollIntervalMs: 20 });
     note(polls, 100, (n) => (n === 0 ? 1 : 90));
     expect(polls.currentMs).to.equal(50);
+  });
+
+  it('does not grow for what it takes to hand on what a poll has found', async () => {
+    const database = await createTestDatabase();
+    let batches = 0;
+    const relay = new Relay({
+      connectionString: database.url,
+      hub: new Hub({ maxEvents: 1000, maxBytes: 1_000_000 }),
+      log: pino({ level: 'silent' }),
+      batchEvents: 1000,
+      pollIntervalMs: 100,
+      maxPollIntervalMs: 1000,
+      safetyPollMs: 600_000,
+      timeoutMs: 10_000,
+      wakeRingsPerSecond: 1,
+      sleepEventsPerSecond: 1,
+      stallAlertSeconds: 600,
+      onDispatch() {
+        batches += 1;
+        const endsAt = performance.now() + (batches > 5 ? 60 : 0);
+        while (performance.now() < endsAt);
+      },
+    });
+    relay.start();
+    try {
+      const read = relay.stats.reads;
+      await waitFor(
+        async () => {
+          await append(database.pool);
+          return relay.mode === 'polling' && relay.stats.reads >= read + 40;
+        },
+        { what: '40 reads' },
+      );
+      // If that counted, it would be 480 ms.
+      expect(relay.stats.pollIntervalMs).to.be.within(100, 150);
+    } finally {
+      await relay.stop();
+      await database.drop();
+    }
   });
 });

@@ -1,9 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { Pool } from 'pg';
-import { pino } from 'pino';
-import { Hub } from '../../src/hub/hub.ts';
-import { Relay } from '../../src/relay/relay.ts';
 import type { Service } from '../../src/service.ts';
 import { BlackHole } from '../support/black-hole.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -200,40 +197,6 @@ describe('polls while events flow', () => {
     });
     await untilReads(running, 15);
     expect(await metric(running, 'settlewire_relay_poll_interval_seconds')).to.be.below(0.3);
-  });
-
-  it('come as often, however long it takes to hand on what they find', async () => {
-    let batches = 0;
-    const relay = new Relay({
-      connectionString: database.url,
-      hub: new Hub({ maxEvents: 1000, maxBytes: 1_000_000 }),
-      log: pino({ level: 'silent' }),
-      batchEvents: 1000,
-      pollIntervalMs: 100,
-      maxPollIntervalMs: 1000,
-      safetyPollMs: 600_000,
-      timeoutMs: 10_000,
-      wakeRingsPerSecond: 1,
-      sleepEventsPerSecond: 1,
-      stallAlertSeconds: 600,
-      onDispatch() {
-        batches += 1;
-        const endsAt = performance.now() + (batches > 5 ? 60 : 0);
-        while (performance.now() < endsAt);
-      },
-    });
-    relay.start();
-    ends.push(() => relay.stop());
-    const read = relay.stats.reads;
-    await waitFor(
-      async () => {
-        await append(pool);
-        return relay.mode === 'polling' && relay.stats.reads >= read + 40;
-      },
-      { what: '40 reads' },
-    );
-    // If that counted, it would be 480 ms.
-    expect(relay.stats.pollIntervalMs).to.be.within(100, 150);
   });
 
   it('keep nobody waiting who stops the relay in the middle of one', async () => {
