@@ -4,14 +4,22 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { column, openSession, scalar } from '../support/session.ts';
 
 const ROLE = 'bender';
-const UNPINNED = ['stream_updated_event', 'outbox_is_marked'];
+const UNPINNED = ['stream_updated_event', 'outbox_is_marked', 'outbox_next_id_marking'];
 const TEXTS = (count: number): string => Array<string>(count).fill('text').join(', ');
 /** What they call, with the arguments that they pass. */
 const FUNCTIONS = [
   'outbox_time(timestamptz) returns text',
   'stream_access_tell(uuid, text[], uuid, text[]) returns void',
   `json_build_object(text, uuid, ${TEXTS(14)}) returns json`,
+  'current_setting(text) returns text',
   'current_setting(text, boolean) returns text',
+  'set_config(text, text, boolean) returns text',
+  'nextval(regclass) returns bigint',
+  'pg_try_advisory_lock(bigint) returns boolean',
+  'pg_advisory_unlock(bigint) returns boolean',
+  'pg_notify(text, text) returns void',
+  'outbox_is_marked(regclass) returns boolean',
+  'outbox_mark_lower() returns boolean',
   'pg_sequence_last_value(regclass) returns bigint',
   'pg_try_advisory_xact_lock_shared(bigint) returns boolean',
 ];
@@ -41,13 +49,19 @@ async function makeBent(pool: Pool): Promise<void> {
   await pool.query(`grant execute on all functions in schema bent to ${ROLE}`);
 }
 
-/** Every way through both functions: each kind of change, and a second event of a transaction. */
+/**
+ * Every way through the functions: each kind of change, a second event of a transaction; a mark that says nothing, commits that would be
+ * asynchronous, a relay that sleeps, and a stranger who has a writer's key.
+ */
 async function updateStreams(pool: Pool, searchPath: string): Promise<unknown[]> {
   await pool.query(`truncate streams cascade; insert into streams (id, payer, recipient, rate_per_second, total_amount)
     select lpad(n::text, 32, '0')::uuid, 'alice' || n, 'bob', 1, 2 from generate_series(1, 2) n`);
   const start = await scalar<number>(pool, 'select outbox_head()');
   const writer = await openSession(pool);
+  const others = await openSession(pool);
   try {
+    await others.query('select pg_advisory_lock_shared(21336::bigint << 48)');
+    await writer.query("set settlewire.in_flight = 'nothing'; set synchronous_commit = off");
     await writer.query(`set role ${ROLE}; set search_path = ${searchPath}`);
     for (const [n, change] of [
       `status = 'paused'`,
@@ -58,10 +72,17 @@ async function updateStreams(pool: Pool, searchPath: string): Promise<unknown[]>
       `id = overlay(id::pg_catalog.text placing 'f' from 1 for 1)::uuid`,
       `label = 'told to nobody'`,
       `end_time = null`,
-    ].entries())
+    ].entries()) {
+      if (n === 0)
+        await others.query(
+          "select pg_advisory_lock((21335::bigint << 48) | pg_sequence_last_value('outbox_id_seq'))",
+        );
+      if (n === 1) await others.query('select pg_advisory_unlock_all()');
       await writer.query(`update public.streams set ${change}, updated_at = '2030-01-0${n + 1}'`);
+    }
   } finally {
     writer.end();
+    others.end();
   }
   return column(pool, `select topic || ' ' || type || ' ' || data from outbox_read($1)`, [start]);
 }

@@ -193,6 +193,23 @@ describe('access events', () => {
       expect(await access(() => update(pool, 'streams', id, { status: 'paused' }))).to.deep.equal([]);
     });
 
+    it('moves as well in the statement that settles it', async () => {
+      const id = await newStream(pool, { payer: 'ann', recipient: 'bob' });
+      const settle = (changes: Record<string, string>, at: string) =>
+        access(() => update(pool, 'streams', id, { ...changes, last_settled_at: at }));
+      expect(await settle({}, '2030-01-01')).to.deep.equal([]);
+      expect(await settle({ payer: 'cat' }, '2030-01-02')).to.deep.equal([
+        `revoked stream:${id} on wallet:ann`,
+        `granted stream:${id} on wallet:cat`,
+      ]);
+      expect(await settle({ recipient: 'dan' }, '2030-01-03')).to.deep.equal([
+        `revoked stream:${id} on wallet:bob`,
+        `granted stream:${id} on wallet:dan`,
+      ]);
+      const moved = '00000000-0000-4000-8000-00000000000e';
+      expect(await settle({ id: moved }, '2030-01-04')).to.have.length(4);
+    });
+
     it('a stream of another id is another stream', async () => {
       const id = await newStream(pool, { payer: 'ann', recipient: 'bob' });
       const moved = '00000000-0000-4000-8000-00000000000f';

@@ -171,9 +171,14 @@ proctype Writer(byte me) {
     markInFlight(); tryDoorbell(); takeId();
 #endif
 #if APPENDS > 1
-    /* A later append of the same transaction: its lock is held, so nothing is tried or rung. */
+    /* A later append of the same transaction. */
     if
-    :: takeId()
+    :: takeId()                 /* It finds the mark: that lock is held, so nothing is tried or rung. */
+#ifdef MUTANT_LOCK_MOVES
+    :: readK(); markInFlight(); tryDoorbell(); takeId()
+#else
+    :: tryDoorbell(); takeId()  /* It finds none: a second lock, whose K is no lower than that of the first, so nobody goes by it. */
+#endif
     :: skip
     fi;
 #endif

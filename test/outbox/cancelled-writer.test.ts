@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Pool } from 'pg';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { type Gate, gateFunction, gateNextId, makeGate, runToGate } from '../support/gate.ts';
+import { type Gate, gateFunction, gateNextId, makeGate, runToGate, settleChance } from '../support/gate.ts';
 import { append, column, openSession, type Session, scalar } from '../support/session.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -9,13 +9,13 @@ const CANCELLED = '57014';
 const ATTEMPTS = 150;
 const APPEND = "select outbox_append('test:a', 'test:event', '{}')";
 
+const NEXT_ID_MARKING = 'outbox_next_id_marking';
+
 /** Puts the gate where an append can be when it is cancelled. */
 const PLACES: Record<string, (pool: Pool, gate: Gate) => Promise<unknown>> = {
-  'before it marks itself': (pool, gate) =>
-    gateNextId(pool, /(?<=set_config\('settlewire[^|]*)pg_sequence_last_value\([^)]*\)/, gate),
+  'before it has its lock': (pool, gate) => gateNextId(pool, /pg_sequence_last_value\([^)]*\)/, gate),
   'before it tries the doorbell': (pool, gate) =>
     gateNextId(pool, /pg_try_advisory_lock\([^<]*<< 48\)\)/, gate),
-  'before it rings': (pool, gate) => gateNextId(pool, /\(pg_notify\([^)]*\) IS NULL\)/, gate),
   'after the doorbell, before it takes its id': (pool, gate) => gateNextId(pool, /nextval\([^)]*\)/g, gate),
   // Its values are worked out in order, and this one comes last.
   'before it inserts its row': (pool, gate) =>
@@ -25,6 +25,19 @@ const PLACES: Record<string, (pool: Pool, gate: Gate) => Promise<unknown>> = {
               then null else clock_timestamp() end`,
     ),
   'after it inserted its row': (pool, gate) => gateFunction(pool, 'outbox_append', /return id;/, gate),
+};
+
+/** The same for one that leaves a mark. */
+const PLACES_MARKING: typeof PLACES = {
+  'before it has its lock': (pool, gate) => gateFunction(pool, NEXT_ID_MARKING, /k := /, gate),
+  'before it sets the mark': (pool, gate) =>
+    gateFunction(pool, NEXT_ID_MARKING, /perform pg_catalog.set_config\('settlewire/, gate),
+  'before it tries the doorbell': (pool, gate) =>
+    gateFunction(pool, NEXT_ID_MARKING, /if not \(case when/, gate),
+  'before it rings': (pool, gate) =>
+    gateFunction(pool, NEXT_ID_MARKING, /perform pg_catalog.pg_notify/, gate),
+  'after the doorbell, before it takes its id': (pool, gate) =>
+    gateFunction(pool, NEXT_ID_MARKING, /return pg_catalog.nextval\(ids\);(?=\s*end\s*\$)/, gate),
 };
 
 describe('a cancelled writer', () => {
@@ -58,27 +71,32 @@ describe('a cancelled writer', () => {
       [writer.pid],
     );
 
-  for (const [place, putGate] of Object.entries(PLACES)) {
-    it(`keeps neither the doorbell nor its mark: ${place}`, async () => {
-      const start = await scalar<number>(pool, 'select outbox_head()');
-      // A sleeper makes the writer ring; without one it takes the key and lets it go again.
-      if (place === 'before it rings')
-        await sleeper.query('select pg_advisory_lock_shared(21336::bigint << 48)');
-      await putGate(pool, gate);
-      await gate.shut();
-      const { done } = await runToGate(pool, writer, APPEND);
-      expect(await held(), 'never the doorbell, at any step').to.deep.equal(
-        place === 'before it marks itself' ? [] : ['21335 ShareLock'],
-      );
-      await pool.query('select pg_cancel_backend($1)', [writer.pid]);
-      expect(await done.catch(({ code }) => code)).to.equal(CANCELLED);
-      // The error is sent a moment before the transaction has ended.
-      await waitFor(async () => (await held()).length === 0, { what: 'its locks to go' });
-      await gate.open();
-      const next = await append(pool);
-      expect(await column(pool, 'select id from outbox_read($1)', [start])).to.deep.equal([next]);
-    });
-  }
+  for (const [marks, places] of [
+    [false, PLACES],
+    [true, PLACES_MARKING],
+  ] as const)
+    for (const [place, putGate] of Object.entries(places)) {
+      it(`keeps neither the doorbell nor its lock: ${place}${marks ? ', in an append that leaves a mark' : ''}`, async () => {
+        const start = await scalar<number>(pool, 'select outbox_head()');
+        // A sleeper makes the writer ring; without one it takes the key and lets it go again.
+        if (place === 'before it rings')
+          await sleeper.query('select pg_advisory_lock_shared(21336::bigint << 48)');
+        if (marks) await settleChance(pool, true);
+        await putGate(pool, gate);
+        await gate.shut();
+        const { done } = await runToGate(pool, writer, APPEND);
+        expect(await held(), 'never the doorbell, at any step').to.deep.equal(
+          place === 'before it has its lock' ? [] : ['21335 ShareLock'],
+        );
+        await pool.query('select pg_cancel_backend($1)', [writer.pid]);
+        expect(await done.catch(({ code }) => code)).to.equal(CANCELLED);
+        // The error is sent a moment before the transaction has ended.
+        await waitFor(async () => (await held()).length === 0, { what: 'its locks to go' });
+        await gate.open();
+        const next = await append(pool);
+        expect(await column(pool, 'select id from outbox_read($1)', [start])).to.deep.equal([next]);
+      });
+    }
 
   it(`keeps nothing, whenever it is cancelled (${ATTEMPTS} times, at any moment)`, async () => {
     const canceller = await openSession(pool);

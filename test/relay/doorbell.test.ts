@@ -161,7 +161,7 @@ describe('the doorbell', () => {
     const client = await subscribe();
     await untilAsleep(service);
     // An append whose ring is taken away: the row is there and nobody was told.
-    await editFunction(pool, 'outbox_next_id', /\(pg_notify\([^)]*\) IS NULL\)/, () => 'false');
+    await editFunction(pool, 'outbox_next_id_marking', /perform pg_catalog.pg_notify\([^)]*\);/, () => '');
     const rings = await metric(service, 'settlewire_relay_rings');
     const id = await append(pool);
     await client.received(1);

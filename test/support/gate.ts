@@ -40,8 +40,14 @@ export async function gateFunction(pool: Pool, name: string, before: RegExp, gat
   );
 }
 
-/** Puts a gate into `outbox_next_id`, an expression: before the value that matches is worked out. See {@link gateFunction}. */
+/** What chance chooses, `outbox_next_id` does in every append now: it leaves a mark, or never does. */
+export function settleChance(pool: Pool, marks: boolean): Promise<void> {
+  return editFunction(pool, 'outbox_next_id', /random\(\)/, () => `${marks ? 0 : 1}::double precision`);
+}
+
+/** Puts a gate into `outbox_next_id`, an expression: before the value that matches is worked out, in an append without a mark. See {@link gateFunction}. */
 export async function gateNextId(pool: Pool, value: RegExp, gate: Gate): Promise<void> {
+  await settleChance(pool, false);
   const shut = `case when current_setting('test.gate', true) = 'on' then ${gate.wait} is null else false end`;
   await editFunction(
     pool,
