@@ -40,9 +40,11 @@ export async function gateFunction(pool: Pool, name: string, before: RegExp, gat
   );
 }
 
-/** What chance chooses, `outbox_next_id` does in every append now: it leaves a mark, or never does. */
+/** What a hash of the last id decides, `outbox_next_id` does in every append now, or in none: leave a mark. */
 export function settleChance(pool: Pool, marks: boolean): Promise<void> {
-  return editFunction(pool, 'outbox_next_id', /random\(\)/, () => `${marks ? 0 : 1}::double precision`);
+  return editFunction(pool, 'outbox_next_id', /hashint8\(pg_sequence_last_value\([^)]*\)\)/, () =>
+    marks ? '-2147483648' : '0',
+  );
 }
 
 /** Puts a gate into `outbox_next_id`, an expression: before the value that matches is worked out, in an append without a mark. See {@link gateFunction}. */

@@ -4,10 +4,11 @@
 -- setting. To set one, and for the transaction's end to take it back, cost as much as both locks of the protocol; and what set it was the
 -- larger part of an expression that is made ready for every single event. Nearly all transactions append once and never look at it.
 --
--- So now an append leaves a mark only once in 32 times, by chance, and otherwise takes its lock as if it were the transaction's first. Nothing of 0002 changes:
--- each append holds a lock with K below its id before it takes that, and the lowest of a transaction's locks is what readers go by. A
--- transaction of many events finds a mark after 32 of them on average, which is half of what the lock table has room for in each
--- session (max_locks_per_transaction, 64). Ids cannot stand in for chance: two writers who take turns would see only odd ones.
+-- So now an append leaves a mark only once in 16 times, by a hash of last_value, and otherwise takes its lock as if it were the transaction's first. Nothing of
+-- 0002 changes: each append holds a lock with K below its id before it takes that, and the lowest of a transaction's locks is what
+-- readers go by. A transaction of many events finds a mark after 16 of them on average; the lock table has room for
+-- max_locks_per_transaction in each session, 64 by default. A hash, since of two writers who take turns one would see only odd
+-- ids; and not random(), which anybody can pin with setseed() until the lock table is full.
 
 -- What is rare, as the page of 0002 has it in its steps. PL/pgSQL, so that the planner does not put it into the statement, and no settings: each name
 -- is given with its schema ("@."), see 0015, and the sequence comes with the call.
@@ -58,10 +59,12 @@ begin
 end
 $$;
 
--- The steps are those of 0002, in their order: K and the lock, the doorbell, the id. Chance is asked with the settings, before any of them.
+-- The steps are those of 0002, in their order: K and the lock, the doorbell, the id. The hash is asked with the settings, before any of them: -1879048192 is
+-- a sixteenth above the lowest that it can be.
 create or replace function outbox_next_id() returns bigint language sql volatile
 return case
-  when current_setting('synchronous_commit') = 'off' or current_setting('settlewire.in_flight', true) <> '' or random() < 0.03125
+  when current_setting('synchronous_commit') = 'off' or current_setting('settlewire.in_flight', true) <> ''
+      or hashint8(pg_sequence_last_value('outbox_id_seq')) < -1879048192
     then outbox_next_id_marking('outbox_id_seq')
   when pg_try_advisory_xact_lock_shared((21335::bigint << 48) | pg_sequence_last_value('outbox_id_seq'))
     then case when pg_try_advisory_lock(21336::bigint << 48)
