@@ -5,7 +5,7 @@
  *
  * Before each table of a flush all variants run once without being measured: a service that has just begun has V8 compile it on the writers' processors.
  *
- * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_WARM_SECONDS (20), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,5,0).
+ * BENCH_SECONDS (5) a run, BENCH_ROUNDS (3), BENCH_WARM_SECONDS (20), BENCH_CLIENTS (1,8,32), BENCH_FLUSH_MS (1,5,0), BENCH_KEEP_HEAP (1: yes).
  */
 import pg from 'pg';
 import type { BareRelayReport } from './support/bare-relay.ts';
@@ -25,6 +25,8 @@ const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 3);
 const WARM_SECONDS = Number(process.env['BENCH_WARM_SECONDS'] ?? 20);
 const CLIENTS = numbers(process.env['BENCH_CLIENTS'] ?? '1,8,32');
 const FLUSHES_MS = numbers(process.env['BENCH_FLUSH_MS'] ?? '1,5,0');
+/** As a server that is started with glibc told to keep the memory of its sessions, see docs/dba.md. */
+const KEEP_HEAP = process.env['BENCH_KEEP_HEAP'] === '1';
 const SUBSCRIBERS = 50;
 const DATABASE = 'bench_settlewire';
 
@@ -78,7 +80,7 @@ function describeRelay(before: RelayMetrics, after: RelayMetrics): string {
 }
 
 async function measure(postgres: BenchPostgres, flushMs: number): Promise<string[][]> {
-  await postgres.start({ flushMs });
+  await postgres.start({ flushMs, keepHeap: KEEP_HEAP });
   const service = await startBenchService(postgres.url(DATABASE));
   const subscribers = await followWallets(service.url, SUBSCRIBERS);
   const bareRelay = await startPart<BareRelayReport>(new URL('support/bare-relay.ts', import.meta.url), {
