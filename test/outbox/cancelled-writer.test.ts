@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { Pool } from 'pg';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { type Gate, gateFunction, gateNextId, makeGate, runToGate, settleChance } from '../support/gate.ts';
+import { forceMarks, type Gate, gateFunction, gateNextId, makeGate, runToGate } from '../support/gate.ts';
 import { append, column, openSession, type Session, scalar } from '../support/session.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -81,7 +81,7 @@ describe('a cancelled writer', () => {
         // A sleeper makes the writer ring; without one it takes the key and lets it go again.
         if (place === 'before it rings')
           await sleeper.query('select pg_advisory_lock_shared(21336::bigint << 48)');
-        if (marks) await settleChance(pool, true);
+        if (marks) await forceMarks(pool, true);
         await putGate(pool, gate);
         await gate.shut();
         const { done } = await runToGate(pool, writer, APPEND);

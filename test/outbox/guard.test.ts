@@ -75,15 +75,6 @@ describe('the mark of a writer in flight', () => {
 
   after(() => database.drop());
 
-  /** K of each lock in flight that the session holds, from the lowest. */
-  const locksOf = (session: Session): Promise<number[]> =>
-    column<number>(
-      pool,
-      `select ((classid::bigint & 65535) << 32) | objid::bigint from pg_locks
-        where locktype = 'advisory' and classid::bigint >> 16 = 21335 and pid = $1 order by 1`,
-      [session.pid],
-    );
-
   /** The transaction is open and has ids: nothing of it and nothing after it may be read, until it commits. */
   async function expectNoHole(ids: number[]): Promise<void> {
     const marks = await column<number>(pool, 'select horizon from outbox_inflight where pid = $1', [
@@ -169,77 +160,6 @@ describe('the mark of a writer in flight', () => {
       expect((await failure(writer.query("select nextval('outbox_id_seq')"))).code).to.equal('42501');
     } finally {
       await pool.query('drop role guard_writer');
-    }
-  });
-
-  it('is left by a few appends: a transaction with 5,000 events has few locks, all in our key space, and one line in outbox_inflight', async () => {
-    await pool.query(`insert into streams (payer, recipient, rate_per_second, total_amount)
-                      select 'p' || n, 'r' || n, 1, 1 from generate_series(1, 5000) n`);
-    await writer.query('begin');
-    await writer.query('update streams set rate_per_second = 2');
-    await writer.query('set constraints all immediate');
-    const { rows } = await pool.query(
-      `select classid::bigint >> 16 as space, objsubid, mode, count(*) from pg_locks
-        where locktype = 'advisory' and pid = $1 group by 1, 2, 3`,
-      [writer.pid],
-    );
-    expect(rows).to.have.length(1);
-    expect(rows[0]).to.include({ space: 21335, objsubid: 1, mode: 'ShareLock' });
-    // 16 on average; 400 once in 10^11 runs.
-    expect(rows[0]?.count).to.be.below(400);
-    expect(await column(pool, 'select 1 from outbox_inflight where pid = $1', [writer.pid])).to.have.length(
-      1,
-    );
-    await writer.query('rollback');
-  });
-
-  it('forged too high for the session, is one lock for 3,000 events all the same, and not one for each', async () => {
-    await pool.query(`insert into streams (payer, recipient, rate_per_second, total_amount)
-                      select 'q' || n, 'r' || n, 1, 1 from generate_series(1, 3000) n`);
-    await writer.query(`set ${MARK} = '999999999999999'`);
-    await writer.query('begin');
-    await writer.query('update streams set rate_per_second = rate_per_second + 1');
-    await writer.query('set constraints all immediate');
-    expect(await locksOf(writer)).to.have.length(1);
-    await writer.query('rollback');
-  });
-
-  it('is left by the first append that a hash chooses, and makes all after it take the lock that it names', async () => {
-    await writer.query('begin');
-    const held: number[] = [];
-    let mark: string | null = null;
-    while (!mark) {
-      await append(writer);
-      held.push(await scalar<number>(writer, 'select max(id) from outbox where txid = pg_current_xact_id()'));
-      mark = await scalar<string | null>(writer, `select current_setting('${MARK}', true)`);
-    }
-    const locks = await locksOf(writer);
-    expect(locks, 'a lock for each append').to.have.length(held.length);
-    expect(locks.at(-1), 'that of the last').to.equal(Number(mark));
-    for (const [n, lock] of locks.entries()) expect(lock).to.be.below(held[n] ?? 0);
-    for (let n = 0; n < 100; n += 1) await append(writer);
-    expect(await locksOf(writer), 'and no more').to.deep.equal(locks);
-    expect(await scalar(pool, 'select horizon from outbox_inflight where pid = $1', [writer.pid])).to.equal(
-      locks[0],
-    );
-    await writer.query('rollback');
-    expect(await locksOf(writer)).to.deep.equal([]);
-  });
-
-  it('is left in the end whatever the writer does: setseed() before each append, or two writers by turns', async () => {
-    const other = await openSession(pool);
-    sessions.push(other);
-    await writer.query('begin');
-    await writer.query(`do $$ begin
-      for n in 1..1000 loop perform setseed(0.5); perform outbox_append('test:a', 'test:event', '{}'); end loop;
-    end $$`);
-    expect(await locksOf(writer)).to.have.length.below(400);
-    await writer.query('rollback');
-    for (const each of [writer, other]) await each.query('begin');
-    for (let n = 0; n < 500; n += 1) for (const each of [writer, other]) await append(each);
-    for (const each of [writer, other]) {
-      expect(await locksOf(each)).to.have.length.below(400);
-      await each.query('rollback');
     }
   });
 

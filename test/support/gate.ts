@@ -40,8 +40,8 @@ export async function gateFunction(pool: Pool, name: string, before: RegExp, gat
   );
 }
 
-/** What a hash of the last id decides, `outbox_next_id` does in every append now, or in none: leave a mark. */
-export function settleChance(pool: Pool, marks: boolean): Promise<void> {
+/** Whether an append leaves a mark is decided by a hash of the last id; from now on each does, or none. */
+export function forceMarks(pool: Pool, marks: boolean): Promise<void> {
   return editFunction(pool, 'outbox_next_id', /hashint8\(pg_sequence_last_value\([^)]*\)\)/, () =>
     marks ? '-2147483648' : '0',
   );
@@ -49,7 +49,7 @@ export function settleChance(pool: Pool, marks: boolean): Promise<void> {
 
 /** Puts a gate into `outbox_next_id`, an expression: before the value that matches is worked out, in an append without a mark. See {@link gateFunction}. */
 export async function gateNextId(pool: Pool, value: RegExp, gate: Gate): Promise<void> {
-  await settleChance(pool, false);
+  await forceMarks(pool, false);
   const shut = `case when current_setting('test.gate', true) = 'on' then ${gate.wait} is null else false end`;
   await editFunction(
     pool,
