@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import pg from 'pg';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ServiceProcess } from '../support/service-process.ts';
+import { scalar } from '../support/session.ts';
 import { SseClient } from '../support/sse-client.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { makePerson } from '../support/world.ts';
@@ -178,13 +179,21 @@ describe('settlewire as a process', function () {
       const both = [await make({ DATABASE_URL: url }), await make({ DATABASE_URL: url })];
       await Promise.all(both.map((service) => service.start()));
       const person = await makePerson(pool, 1);
-      const answers = await Promise.all(
-        both.map(async (service) => {
-          const headers = { Authorization: `Bearer ${person.token}` };
-          return (await fetch(`${service.url}/v1/cursor`, { headers })).json();
-        }),
-      );
-      expect(answers[0]).to.deep.equal(answers[1]);
+      // The person makes events, which each instance reads when it hears of them.
+      const head = await scalar<number>(pool, 'select max(id) from outbox');
+      const headers = { Authorization: `Bearer ${person.token}` };
+      const answers = () =>
+        Promise.all(
+          both.map(
+            async ({ url }) =>
+              (await (await fetch(`${url}/v1/cursor`, { headers })).json()) as { cursor: number },
+          ),
+        );
+      await waitFor(async () => (await answers()).every(({ cursor }) => cursor === head), {
+        what: 'both to have read all',
+      });
+      const [first, second] = await answers();
+      expect(first).to.deep.equal(second);
     });
   });
 
