@@ -1,7 +1,7 @@
 /*
  * Whose what a writer pays is: the update of bench:writer-tax at 32 clients and a flush of 1 ms, by turns of half a second, so that the
  * machine's bad seconds are everybody's. Beside the plain outbox and settlewire stand the least programs that can deliver, one in Node and
- * one in C, over either outbox. See docs/benchmarks.md.
+ * one in C, over either outbox, and either outbox as its sessions keep the memory of a transaction for the next and as they do not. See docs/benchmarks.md.
  *
  * BENCH_ROUNDS (60), BENCH_TURN_MS (500), BENCH_WARM_SECONDS (45), BENCH_CLIENTS (32), BENCH_FLUSH_MS (1).
  */
@@ -15,7 +15,7 @@ import { startBenchService } from './support/service.ts';
 import { judge, machine, median, percentile, table } from './support/statistics.ts';
 import { UPDATE_SCRIPT } from './support/streams.ts';
 import { type Contestant, Turns } from './support/turns.ts';
-import { createVariant, type Variant } from './support/variants.ts';
+import { createVariant, KEEPING_NO_HEAP, PLAIN_KEEPING_HEAP, type Variant } from './support/variants.ts';
 
 const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 60);
 const TURN_MS = Number(process.env['BENCH_TURN_MS'] ?? 500);
@@ -29,6 +29,7 @@ interface Entry extends Contestant {
   readonly label: string;
 }
 
+process.setMaxListeners(40);
 const ends: (() => Promise<unknown>)[] = [];
 
 function subscribe(url: string, keep = false): Promise<Load> {
@@ -40,14 +41,15 @@ function subscribe(url: string, keep = false): Promise<Load> {
   });
 }
 
-/** A database with nobody who listens. */
+/** A database with nobody who listens; `but` is what it has otherwise than the variant, in SQL. */
 async function alone(
   postgres: BenchPostgres,
   name: Variant['name'],
   label: string,
-  database = `turns_${name}`,
+  { database = `turns_${name}`, but = '' } = {},
 ): Promise<Entry> {
   await createVariant(postgres, name, database);
+  if (but !== '') await postgres.query(database, but);
   return { database, label, helpers: [] };
 }
 
@@ -88,21 +90,27 @@ try {
   await postgres.start({ flushMs: 0 });
   const none = await alone(postgres, 'none', 'a: no trigger');
   const plain = await alone(postgres, 'outbox', 'c: plain outbox');
+  const keepingHeap = { database: 'turns_c_heap', but: PLAIN_KEEPING_HEAP };
+  const keepingNone = { database: 'turns_d_no_heap', but: KEEPING_NO_HEAP };
   const entries = [
-    await alone(postgres, 'outbox', 'c, the least deliverer in C', 'turns_c_least'),
-    await alone(postgres, 'outbox', 'c, the least deliverer in Node', 'turns_c_bare'),
+    await alone(postgres, 'outbox', 'c, its sessions keep their memory', keepingHeap),
+    await alone(postgres, 'outbox', 'c, the least deliverer in C', { database: 'turns_c_least' }),
+    await alone(postgres, 'outbox', 'c, the least deliverer in Node', { database: 'turns_c_bare' }),
+    await alone(postgres, 'alone', 'd, nobody listening, its sessions keep none', keepingNone),
     await alone(postgres, 'alone', 'd, nobody listening'),
-    await alone(postgres, 'alone', 'd, the least deliverer in C', 'turns_d_least'),
+    await alone(postgres, 'alone', 'd, the least deliverer in C', { database: 'turns_d_least' }),
     await alone(postgres, 'settlewire', 'd: settlewire'),
   ] as const;
-  const [cLeast, cBare, append, dLeast, served] = entries;
+  const [cHeap, cLeast, cBare, dNoHeap, append, dLeast, served] = entries;
   await postgres.start({ flushMs: FLUSH_MS });
   const { entry: settlewire, subscribers } = await withService(postgres, served);
   const contestants: Entry[] = [
     none,
     plain,
+    cHeap,
     await withLeastRelay(postgres, cLeast, 'plain_outbox'),
     await withBareRelay(postgres, cBare),
+    dNoHeap,
     append,
     await withLeastRelay(postgres, dLeast, 'outbox'),
     settlewire,
@@ -142,6 +150,7 @@ try {
   const ratio = (entry: Entry, to: Entry): number => median(ratios(entry, to));
   process.stdout.write(`d / a: ${judge(ratio(settlewire, none), 'at least', 0.7)}\n`);
   process.stdout.write(`d / c: ${judge(ratio(settlewire, plain), 'at least', 0.88)}\n`);
+  process.stdout.write(`d / c, whose sessions keep their memory: ${ratio(settlewire, cHeap).toFixed(2)}\n`);
   process.stdout.write(`d / d with nobody listening: ${ratio(settlewire, append).toFixed(2)}\n`);
   process.stdout.write(`${await checkExactness(postgres.url(settlewire.database), subscribers)}\n`);
 } finally {

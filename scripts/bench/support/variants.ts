@@ -35,20 +35,29 @@ const WHEN = `when (
   )`;
 
 // With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
+const plainTrigger = (type: string): string => `
+    create or replace function plain() returns trigger language plpgsql as $$
+    begin
+      insert into plain_outbox (topic, type, data, created_at)
+      values ('stream:' || new.id, ${type}, ${PAYLOAD}, clock_timestamp());
+      return null;
+    end
+    $$;`;
 const PLAIN_OUTBOX = `${NO_EVENT_TRIGGERS}
     create table plain_outbox (
       id bigserial primary key, topic text not null, type text not null, data json not null, created_at timestamptz not null
     );
     create index on plain_outbox (topic, id);
-    create function plain() returns trigger language plpgsql as $$
-    begin
-      insert into plain_outbox (topic, type, data, created_at)
-      values ('stream:' || new.id, 'stream:updated', ${PAYLOAD}, clock_timestamp());
-      return null;
-    end
-    $$;
+    ${plainTrigger("'stream:updated'")}
     create constraint trigger plain after update on streams deferrable initially deferred
       for each row ${WHEN} execute function plain();`;
+
+/** Has the sessions of (c) keep their memory between transactions, as those of settlewire do: `outbox_keep_heap()` of migrations/0018, put into its one statement. */
+export const PLAIN_KEEPING_HEAP = plainTrigger(
+  "case when octet_length(repeat(repeat(' ', 512), 512)) > 0 then 'stream:updated' end",
+);
+/** Has settlewire's sessions hand their memory back, as those of (c) do. */
+export const KEEPING_NO_HEAP = `create or replace function outbox_keep_heap() returns boolean language sql immutable parallel safe return true`;
 
 const SETUP: Readonly<Record<Variant['name'], string>> = {
   none: NO_TRIGGERS,
