@@ -4,7 +4,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { column, openSession, scalar } from '../support/session.ts';
 
 const ROLE = 'bender';
-const UNPINNED = ['stream_updated_event', 'outbox_is_marked', 'outbox_next_id_marking'];
+const UNPINNED = ['stream_updated_event', 'outbox_is_marked', 'outbox_next_id_marking', 'outbox_keep_heap'];
 const TEXTS = (count: number): string => Array<string>(count).fill('text').join(', ');
 /** What they call, with the arguments that they pass. */
 const FUNCTIONS = [
@@ -22,6 +22,8 @@ const FUNCTIONS = [
   'outbox_mark_lower() returns boolean',
   'pg_sequence_last_value(regclass) returns bigint',
   'pg_try_advisory_xact_lock_shared(bigint) returns boolean',
+  'octet_length(text) returns integer',
+  'repeat(text, integer) returns text',
 ];
 
 /** A schema with an operator, function, type or table of the same name for everything that the function names; each says so when it is used. */
@@ -128,7 +130,7 @@ describe('a search_path that puts other things first', () => {
       const places = [
         ...source.matchAll(/operator\(pg_catalog\.(\S+?)\)|(?:pg_catalog|public)\.(?=\w)/g),
       ].filter(({ index }) => index > body);
-      expect(places).to.have.length.above(5);
+      expect(places).to.have.length.above(3);
       for (const { 0: qualified, 1: operator = '', index } of places) {
         await pool.query(source.slice(0, index) + operator + source.slice(index + qualified.length));
         const bent = await updateStreams(pool, 'bent, pg_catalog, public').catch(() => undefined);
