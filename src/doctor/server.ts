@@ -15,6 +15,9 @@ export function gradeVersion(number: number, text: string): Finding {
   return ok('version', `PostgreSQL ${text}`);
 }
 
+/** Both clocks are read in steps, ours in those of a millisecond, and NTP keeps them no closer than this. */
+const AGREES_MS = 10;
+
 /**
  * @param skewMs this machine's clock less the database's
  * @param uncertaintyMs half the time that asking took
@@ -30,7 +33,7 @@ export function gradeClock(skewMs: number, uncertaintyMs: number): Finding {
       advice,
     );
   if (surely > 1000) return warn('clock', says, advice);
-  return ok('clock', surely === 0 ? "agrees with the database's" : says);
+  return ok('clock', surely < AGREES_MS ? "agrees with the database's" : says);
 }
 
 /** @param usage part of the queue that is full, from 0 to 1 */

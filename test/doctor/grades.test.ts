@@ -93,6 +93,8 @@ describe('what the doctor makes of what it finds', () => {
     ];
     for (const [skew, uncertainty, expected] of skews)
       expect(grade(gradeClock(skew, uncertainty)), `${skew} ± ${uncertainty}`).to.equal(expected);
+    for (const skew of [0, 1, -9.9]) expect(gradeClock(skew, 0).says).to.equal("agrees with the database's");
+    expect(gradeClock(-10, 0).says).to.match(/ 0\.010 s behind the database's/);
     expect(gradeClock(-6000, 0).says).to.match(/^this machine's clock is 6\.000 s behind the database's/);
     expect(gradeClock(6000, 0).says).to.match(/ 6\.000 s ahead of the database's/);
   });
