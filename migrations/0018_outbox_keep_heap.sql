@@ -6,7 +6,7 @@
 -- twice that block (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). So a session has one block of 256 KiB made and freed while its first append is planned, since
 -- the planner works out what is constant: 0.3 ms, once. Without glibc nothing follows from it, nor where the server's environment gives MALLOC_TRIM_THRESHOLD_.
 --
--- PL/pgSQL, which plans its expression once in a session: up to PostgreSQL 17 a function in SQL would be planned with each plan of an append, 0.2 ms
+-- PL/pgSQL, which plans its expression once in a session: PostgreSQL 15 would plan a function in SQL anew with each plan of an append, 0.2 ms
 -- each time. It has no settings, and names all with its schema, see 0015.
 create function outbox_keep_heap() returns boolean language plpgsql immutable parallel safe as $$
 begin

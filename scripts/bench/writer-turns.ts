@@ -29,6 +29,7 @@ interface Entry extends Contestant {
   readonly label: string;
 }
 
+// Each program that is started listens for our exit, to end with us.
 process.setMaxListeners(40);
 const ends: (() => Promise<unknown>)[] = [];
 

@@ -34,7 +34,7 @@ const WHEN = `when (
     or new.last_settled_at is distinct from old.last_settled_at
   )`;
 
-// With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
+/** The trigger function of (c); `type` is SQL for the event's type. */
 const plainTrigger = (type: string): string => `
     create or replace function plain() returns trigger language plpgsql as $$
     begin
@@ -43,6 +43,7 @@ const plainTrigger = (type: string): string => `
       return null;
     end
     $$;`;
+// With the index that a replay by topic needs; no partitions, no checks, no rights, no order.
 const PLAIN_OUTBOX = `${NO_EVENT_TRIGGERS}
     create table plain_outbox (
       id bigserial primary key, topic text not null, type text not null, data json not null, created_at timestamptz not null
